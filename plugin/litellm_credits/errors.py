@@ -1,0 +1,254 @@
+"""Everything that can go wrong, as its clients see it: HTTP status, `code` and message.
+
+The docstring of an error is its message; `{fields}` in it are the facts it is raised with, and the facts named in
+`shown` also travel as fields of the body. The body is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+
+    CreditsError
+    ├── 401 InvalidKey, KeyExpired, KeyRevoked
+    ├── 402 InsufficientCredits
+    ├── 403 TeamSuspended, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
+    ├── 404 NotFound
+    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict
+    ├── 413 BodyTooLarge
+    ├── 422 BadInput
+    └── 503 LedgerUnavailable, ModelNotDeployed
+"""
+
+import inspect
+from decimal import Decimal
+from typing import ClassVar
+
+
+class CreditsError(Exception):
+    """{message}"""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    type: ClassVar[str] = "api_error"
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, param: str | None = None, **facts: object) -> None:
+        self.param = param
+        self.facts = facts
+        self.message = inspect.cleandoc(self.__class__.__doc__ or "").replace("\n", " ").format(**facts)
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, dict[str, object]]:
+        """The response body. Credit amounts stay `Decimal`: write it with `money.dumps`."""
+        error: dict[str, object] = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        error.update({name: self.facts[name] for name in self.shown if name in self.facts})
+        return {"error": error}
+
+
+# 401 ------------------------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(CreditsError):
+    """No API key was sent. Send the team's virtual key as 'Authorization: Bearer sk-...'."""
+
+    status, code, type = 401, "missing_api_key", "authentication_error"
+
+
+class InvalidKey(CreditsError):
+    """This API key is not known here. Check it, or ask the operator for a new one."""
+
+    status, code, type = 401, "invalid_api_key", "authentication_error"
+
+
+class KeyExpired(CreditsError):
+    """This API key expired at {expired_at}. Ask the operator for a new one."""
+
+    status, code, type = 401, "api_key_expired", "authentication_error"
+
+
+class KeyRevoked(CreditsError):
+    """This API key was revoked. Ask the operator for a new one."""
+
+    status, code, type = 401, "api_key_revoked", "authentication_error"
+
+
+# 402 ------------------------------------------------------------------------------------------------------------------
+
+
+class InsufficientCredits(CreditsError):
+    """
+    Not enough credits: this call can cost up to {required} credits, {available} are available ({held} more are held
+    by calls in flight). {advice}
+    """
+
+    status, code, type = 402, "insufficient_credits", "insufficient_quota"
+    shown = ("required", "available", "held", "affordable_max_tokens", "retry_may_help")
+
+    def __init__(
+        self, *, required: Decimal, available: Decimal, held: Decimal, affordable_max_tokens: int, priced_by_tokens: bool = True
+    ) -> None:
+        retry_may_help = available + held >= required
+        if affordable_max_tokens > 0:
+            advice = f"Lower max_tokens to {affordable_max_tokens} or less, or add credits."
+        elif retry_may_help:
+            advice = "Calls in flight hold the rest: try again when they have ended, or add credits."
+        else:
+            advice = "Add credits, or shorten the prompt."
+        super().__init__(
+            required=required,
+            available=available,
+            held=held,
+            affordable_max_tokens=affordable_max_tokens,
+            retry_may_help=retry_may_help,
+            advice=advice,
+        )
+
+
+# 403 ------------------------------------------------------------------------------------------------------------------
+
+
+class Forbidden(CreditsError):
+    """{reason}"""
+
+    status, code, type = 403, "forbidden", "permission_error"
+
+
+class TeamSuspended(CreditsError):
+    """Team '{team_id}' is suspended. Ask the operator to resume it."""
+
+    status, code, type = 403, "team_suspended", "permission_error"
+
+
+class ModelNotAllowed(CreditsError):
+    """
+    Team '{team_id}' has no access to a model named '{model}'. GET /v1/models lists what it may call.
+    """
+
+    status, code, type = 403, "model_not_allowed", "permission_error"
+
+
+class PriceUnknown(CreditsError):
+    """
+    Model alias '{model}' has no price and LiteLLM knows none for '{actual_model}', so the call could not be billed. The
+    operator must set pricing_input and pricing_output on the alias.
+    """
+
+    status, code, type = 403, "price_unknown", "permission_error"
+
+
+class RouteNotMetered(CreditsError):
+    """{method} {path} is not open to virtual keys: calls on it could not be metered."""
+
+    status, code, type = 403, "route_not_metered", "permission_error"
+
+
+class ParameterNotAllowed(CreditsError):
+    """'{name}' is the operator's to set, not the request's. Remove it."""
+
+    status, code, type = 403, "parameter_not_allowed", "permission_error"
+
+
+class JobNotYours(CreditsError):
+    """Job '{job_id}' does not belong to your team."""
+
+    status, code, type = 403, "job_not_yours", "permission_error"
+
+
+class JobRequired(CreditsError):
+    """This team's calls must belong to a job: create one and send its id as the x-job-id header."""
+
+    status, code, type = 403, "job_required", "permission_error"
+
+
+class AdminOnly(CreditsError):
+    """{method} {path} needs the admin key (the proxy's master key)."""
+
+    status, code, type = 403, "admin_only", "permission_error"
+
+
+class TeamOnly(CreditsError):
+    """{method} {path} acts for a team: call it with one of the team's virtual keys, not with the admin key."""
+
+    status, code, type = 403, "team_only", "permission_error"
+
+
+# 404, 409 -------------------------------------------------------------------------------------------------------------
+
+
+class NotFound(CreditsError):
+    """There is no {what} '{id}'."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class AlreadyExists(CreditsError):
+    """There already is a {what} '{id}'."""
+
+    status, code, type = 409, "already_exists", "invalid_request_error"
+
+
+class JobClosed(CreditsError):
+    """Job '{job_id}' is {state}: it takes no more calls and cannot be completed again. Create a new job."""
+
+    status, code, type = 409, "job_closed", "invalid_request_error"
+    shown = ("job_id", "state")
+
+
+class StillInUse(CreditsError):
+    """The {what} '{id}' is still used by {users}. Take it away from them first."""
+
+    status, code, type = 409, "still_in_use", "invalid_request_error"
+
+
+class IdempotencyConflict(CreditsError):
+    """The idempotency key '{key}' was used before for a different amount or team. Use a new key for a new operation."""
+
+    status, code, type = 409, "idempotency_conflict", "invalid_request_error"
+
+
+class BalanceTooLow(CreditsError):
+    """Only {available} credits can be taken from team '{team_id}': the rest is spent or held. {required} were asked for."""
+
+    status, code, type = 409, "balance_too_low", "invalid_request_error"
+    shown = ("required", "available")
+
+
+# 4xx input ------------------------------------------------------------------------------------------------------------
+
+
+class BadInput(CreditsError):
+    """{problem}"""
+
+    status, code, type = 422, "invalid_input", "invalid_request_error"
+
+
+class MalformedJson(CreditsError):
+    """The request body is not valid JSON ({problem})."""
+
+    status, code, type = 400, "invalid_json", "invalid_request_error"
+
+
+class BodyTooLarge(CreditsError):
+    """The request body is larger than {limit_bytes} bytes, the most this proxy takes (CREDITS_MAX_BODY_BYTES)."""
+
+    status, code, type = 413, "body_too_large", "invalid_request_error"
+
+
+# 5xx ------------------------------------------------------------------------------------------------------------------
+
+
+class ModelNotDeployed(CreditsError):
+    """
+    Model alias '{model}' stands for '{actual_model}', which no deployment of this proxy serves. The operator must add it
+    to model_list in the proxy's configuration.
+    """
+
+    status, code, type = 503, "model_not_deployed", "api_error"
+
+
+class LedgerUnavailable(CreditsError):
+    """The credit ledger cannot be reached, so nothing was sent to a provider. Try again shortly."""
+
+    status, code, type = 503, "ledger_unavailable", "api_error"
+
+
+# Not for HTTP clients -------------------------------------------------------------------------------------------------
+
+
+class StartupRefused(CreditsError):
+    """litellm-credits cannot start: {problem}"""
