@@ -1,0 +1,1 @@
+"""Model aliases and access groups: which names a team may call, and what they stand for."""

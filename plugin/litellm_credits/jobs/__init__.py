@@ -1,0 +1,1 @@
+"""Jobs: a team's own units of work, which group its calls."""

@@ -1,0 +1,1 @@
+"""Balances, holds and the append-only ledger. All money moves through db/sql/ledger.sql."""

@@ -1,0 +1,1 @@
+"""Organizations, teams and their virtual keys: who is calling, and may they."""

@@ -1,0 +1,24 @@
+"""Virtual keys: made here, shown once, kept as a hash."""
+
+import hashlib
+import secrets
+
+KEY_PREFIX = "sk-"
+"""LiteLLM hashes only keys that start so before it logs them."""
+
+_SHOWN = 10
+
+
+def new_key() -> str:
+    """A new clear key with 256 bits of randomness. Show it once; keep only `key_hash` and `shown_prefix` of it."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def key_hash(key: str) -> str:
+    """SHA-256 of a clear key, in hex. A key is random, not a password: no salt or slow hash is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def shown_prefix(key: str) -> str:
+    """The start of a clear key, for people to tell keys apart."""
+    return key[:_SHOWN]
