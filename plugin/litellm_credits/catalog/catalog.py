@@ -78,6 +78,7 @@ class CatalogCache:
         self._hearing = hearing
         self._read_at = 0.0
         self._catalog: Catalog | None = None
+        self._changes = 0
 
     async def current(self) -> Catalog:
         """The catalog, from memory unless it changed.
@@ -92,7 +93,7 @@ class CatalogCache:
 
     async def fresh(self) -> Catalog:
         """The catalog, read now: for a refusal that rests on the cached one."""
-        started = time.monotonic()
+        started, changes = time.monotonic(), self._changes
         aliases = {
             row["model_alias"]: Alias(
                 name=row["model_alias"],
@@ -108,10 +109,13 @@ class CatalogCache:
             row["group_name"]: tuple(name for name in row["aliases"] if name in aliases)
             for row in await self._db.all(_SQL.active_groups)
         }
-        self._catalog, self._read_at = Catalog(aliases, groups), started
-        return self._catalog
+        catalog = Catalog(aliases, groups)
+        if changes == self._changes:  # else it may be older than a change we have already heard of
+            self._catalog, self._read_at = catalog, started
+        return catalog
 
     def hear(self, payload: str) -> None:
         """Forget the catalog when a change notification concerns it."""
         if payload in ("catalog", EVERYTHING):
+            self._changes += 1
             self._catalog = None

@@ -64,6 +64,7 @@ class Authenticator:
         self._ttl_seconds = ttl_seconds
         self._hearing = hearing
         self._cache: dict[str, tuple[float, Principal]] = {}
+        self._changes = 0
 
     async def caller(self, key: str | None) -> Admin | Principal:
         """Who holds this clear key, allowed to call now.
@@ -96,6 +97,7 @@ class Authenticator:
 
     def hear(self, payload: str) -> None:
         """Drop what a change notification says has changed."""
+        self._changes += 1
         kind, _, name = payload.partition(":")
         if payload == EVERYTHING:
             self._cache.clear()
@@ -116,7 +118,7 @@ class Authenticator:
             del self._cache[hashed]
 
     async def _read(self, hashed: str) -> Principal:
-        started = time.monotonic()
+        started, changes = time.monotonic(), self._changes
         row = await self._db.one(_SQL.principal, {"key_hash": hashed})
         if row is None:
             self._cache.pop(hashed, None)
@@ -132,7 +134,8 @@ class Authenticator:
             access_groups=tuple(row["access_groups"]),
             plan=Plan.of(row["plan"]),
         )
-        if len(self._cache) >= _MOST_ENTRIES:
-            self._cache.clear()
-        self._cache[hashed] = (started, principal)
+        if changes == self._changes:  # else the row may be older than a change we have already heard of
+            if len(self._cache) >= _MOST_ENTRIES:
+                self._cache.clear()
+            self._cache[hashed] = (started, principal)
         return principal
