@@ -1,0 +1,265 @@
+"""The rows of the tables in the PostgreSQL schema "credits", written from schema.prisma by `make schema`."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Row(BaseModel):
+    """One row, as read."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class AccountStatus(StrEnum):
+    active = "active"
+    suspended = "suspended"
+
+
+class CatalogStatus(StrEnum):
+    active = "active"
+    inactive = "inactive"
+
+
+class KeyStatus(StrEnum):
+    active = "active"
+    revoked = "revoked"
+
+
+class JobStatus(StrEnum):
+    pending = "pending"
+    in_progress = "in_progress"
+    completed = "completed"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+class CallStatus(StrEnum):
+    held = "held"
+    settled = "settled"
+    voided = "voided"
+    expired = "expired"
+
+
+class CallBasis(StrEnum):
+    """What the charge of a settled call was computed from."""
+
+    provider_usage = "provider_usage"
+    counted_output = "counted_output"
+    held_estimate = "held_estimate"
+    zero_output = "zero_output"
+    cache_hit = "cache_hit"
+
+
+class TransactionType(StrEnum):
+    allocation = "allocation"
+    charge = "charge"
+    refund = "refund"
+    adjustment = "adjustment"
+    closure = "closure"
+
+
+class Organization(Row):
+    """A customer of the operator; owns teams. Table credits.organizations."""
+
+    organization_id: str
+    name: str
+    status: AccountStatus
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Team(Row):
+    """Who calls: owns keys, jobs, calls and one balance. Table credits.teams."""
+
+    team_id: str
+    organization_id: str
+    team_alias: str | None
+    status: AccountStatus
+    metadata: dict[str, Any]
+    plan: dict[str, Any]
+    """What differs from the default plan (pricing/plan.py)."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class VirtualKey(Row):
+    """A team's bearer token. The clear key is shown once and never stored. Table credits.virtual_keys."""
+
+    key_id: UUID
+    key_hash: str
+    """SHA-256 of the clear key, in hex."""
+    key_prefix: str
+    """The first characters of the clear key, for people to tell keys apart."""
+    team_id: str
+    name: str | None
+    status: KeyStatus
+    expires_at: datetime | None
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class ModelAlias(Row):
+    """The name a team calls, the deployment it stands for and the price of its tokens. Table credits.model_aliases."""
+
+    model_alias: str
+    display_name: str | None
+    provider: str
+    actual_model: str
+    """A model_name of LiteLLM's model_list."""
+    description: str | None
+    pricing_input: Decimal | None
+    """USD per 1,000 tokens; null: LiteLLM's own price of the model."""
+    pricing_output: Decimal | None
+    max_output_tokens: int | None
+    """Cap on output tokens per choice, written into requests that state none."""
+    status: CatalogStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+class ModelAccessGroup(Row):
+    """A named, ordered set of aliases that teams are given access to. Table credits.model_access_groups."""
+
+    group_name: str
+    display_name: str | None
+    description: str | None
+    status: CatalogStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+class ModelAliasAccessGroup(Row):
+    """Table credits.model_alias_access_groups."""
+
+    group_name: str
+    model_alias: str
+    position: int
+    """Order of preference inside the group, from 0."""
+    assigned_at: datetime
+
+
+class TeamAccessGroup(Row):
+    """Table credits.team_access_groups."""
+
+    team_id: str
+    group_name: str
+    position: int
+    """Order in which the team's groups are searched, from 0."""
+    assigned_at: datetime
+
+
+class TeamCredits(Row):
+    """A team's balance. Changed only by the statements of db/sql/ledger.sql. Table credits.team_credits."""
+
+    team_id: str
+    account_id: UUID
+    """Names this balance in the ledger; a team made again under an old id gets a new one."""
+    organization_id: str
+    credits_allocated: Decimal
+    """Everything ever granted, less what was taken back."""
+    credits_used: Decimal
+    """Everything ever charged, less refunds."""
+    credits_held: Decimal
+    """Promised to calls in flight."""
+    credits_remaining: Decimal
+    """Always allocated - used."""
+    overdraft_limit: Decimal
+    created_at: datetime
+    updated_at: datetime
+
+
+class CreditTransaction(Row):
+    """The ledger: append-only, one row for each change of a balance. Outlives the team, job and call it speaks of.
+    Table credits.credit_transactions.
+    """
+
+    transaction_id: int
+    account_id: UUID
+    team_id: str
+    organization_id: str
+    job_id: UUID | None
+    call_id: UUID | None
+    transaction_type: TransactionType
+    credits_amount: Decimal
+    """Change of credits_remaining: positive adds, negative takes."""
+    credits_before: Decimal
+    credits_after: Decimal
+    reason: str
+    idempotency_key: str | None
+    created_at: datetime
+
+
+class Job(Row):
+    """A unit of the team's own work that groups calls. Table credits.jobs."""
+
+    job_id: UUID
+    team_id: str
+    organization_id: str
+    user_id: str | None
+    external_task_id: str | None
+    job_type: str
+    status: JobStatus
+    metadata: dict[str, Any]
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class LlmCall(Row):
+    """One metered HTTP request: its hold, how it ended, what it cost and why. Table credits.llm_calls."""
+
+    call_id: UUID
+    """Ours, made before the hold; the only key of a call."""
+    job_id: UUID | None
+    team_id: str
+    key_id: UUID | None
+    litellm_call_id: str | None
+    """LiteLLM's id of the call. The client may choose it: never a key."""
+    endpoint: str
+    purpose: str | None
+    status: CallStatus
+    basis: CallBasis | None
+    policy: str | None
+    """The plan's rule that decided the charge, where a rule and not the usage did."""
+    flags: list[str]
+    requested_model: str
+    """The name the client asked for."""
+    model_group_used: str
+    """The access group that allowed it."""
+    model_alias: str
+    """The alias that was held for and, once settled, the alias that served."""
+    resolved_model: str | None
+    """The model that the provider says it ran."""
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    pricing_input: Decimal
+    """USD per 1,000 tokens, as used for the charge."""
+    pricing_output: Decimal
+    cost_usd: Decimal | None
+    provider_cost_usd: Decimal | None
+    """What LiteLLM says the provider charges."""
+    credits_held: Decimal
+    credits_charged: Decimal
+    credits_uncollected: Decimal
+    """What the call cost beyond what the balance could pay."""
+    stream: bool
+    latency_ms: int | None
+    time_to_first_token_ms: int | None
+    request_data: dict[str, Any] | None
+    response_data: dict[str, Any] | None
+    error: dict[str, Any] | None
+    worker_id: UUID
+    created_at: datetime
+    settled_at: datetime | None
+    lease_until: datetime
+    """Until when the worker vouches for the hold."""
