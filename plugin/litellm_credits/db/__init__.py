@@ -1,0 +1,1 @@
+"""The database: connections, migrations and the only SQL of the program."""
