@@ -1,0 +1,49 @@
+# make demo     the main job, end to end, on an embedded database with a local stand-in for the provider
+# make test     everything that is tested
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export LITELLM_LOCAL_MODEL_COST_MAP ?= True
+
+.PHONY: demo run test lint schema schema-check lock clean
+
+demo: $(VENV)/runtime
+	@$(BIN)/litellm-credits demo
+
+run: $(VENV)/runtime
+	@$(BIN)/litellm-credits run
+
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+schema: $(VENV)/development
+	$(BIN)/python scripts/schema.py write $(NAME)
+
+schema-check: $(VENV)/development
+	$(BIN)/python scripts/schema.py check
+
+# The locks carry names, versions and hashes, no addresses.
+lock: $(VENV)/development
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+
+$(VENV)/runtime: requirements.lock pyproject.toml
+	@$(PYTHON) scripts/install.py $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/development: requirements-dev.lock $(VENV)/runtime
+	@$(PYTHON) scripts/install.py $(VENV) requirements-dev.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .credits build dist
