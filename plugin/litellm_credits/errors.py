@@ -18,6 +18,8 @@ import inspect
 from decimal import Decimal
 from typing import ClassVar
 
+from litellm_credits.money import plain
+
 
 class CreditsError(Exception):
     """{message}"""
@@ -30,7 +32,8 @@ class CreditsError(Exception):
     def __init__(self, *, param: str | None = None, **facts: object) -> None:
         self.param = param
         self.facts = facts
-        self.message = inspect.cleandoc(self.__class__.__doc__ or "").replace("\n", " ").format(**facts)
+        shown = {name: plain(fact) if isinstance(fact, Decimal) else fact for name, fact in facts.items()}
+        self.message = inspect.cleandoc(self.__class__.__doc__ or "").replace("\n", " ").format(**shown)
         super().__init__(self.message)
 
     def body(self) -> dict[str, dict[str, object]]:
@@ -80,11 +83,17 @@ class InsufficientCredits(CreditsError):
     shown = ("required", "available", "held", "affordable_max_tokens", "retry_may_help")
 
     def __init__(
-        self, *, required: Decimal, available: Decimal, held: Decimal, affordable_max_tokens: int, priced_by_tokens: bool = True
+        self,
+        *,
+        required: Decimal,
+        available: Decimal,
+        held: Decimal,
+        affordable_max_tokens: int,
+        priced_by_tokens: bool = True,
     ) -> None:
         retry_may_help = available + held >= required
         if affordable_max_tokens > 0:
-            advice = f"Lower max_tokens to {affordable_max_tokens} or less, or add credits."
+            advice = f"Lower max_tokens to at most {affordable_max_tokens}, or add credits."
         elif retry_may_help:
             advice = "Calls in flight hold the rest: try again when they have ended, or add credits."
         else:

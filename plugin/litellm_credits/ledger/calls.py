@@ -1,0 +1,91 @@
+"""What goes into the ledger for one call: the hold it starts with, the ending it gets, and the answers of both."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class Basis(StrEnum):
+    """What the charge of a settled call was computed from."""
+
+    PROVIDER_USAGE = "provider_usage"
+    COUNTED_OUTPUT = "counted_output"
+    HELD_ESTIMATE = "held_estimate"
+    ZERO_OUTPUT = "zero_output"
+    CACHE_HIT = "cache_hit"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """A call about to leave, and the most it can cost."""
+
+    team_id: str
+    key_id: UUID
+    job_id: UUID | None
+    credits: Decimal
+    endpoint: str
+    stream: bool
+    requested_model: str
+    model_group_used: str
+    model_alias: str
+    pricing_input: Decimal
+    pricing_output: Decimal
+    purpose: str | None = None
+    litellm_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Credits are reserved: the call may leave. `available` is what the team can still spend beside it."""
+
+    call_id: UUID
+    credits: Decimal
+    available: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The hold did not fit. `held` credits are promised to other calls in flight and may come free."""
+
+    available: Decimal
+    held: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ended and what it costs. With `basis` it is settled, without it is voided and costs nothing."""
+
+    call_id: UUID
+    team_id: str
+    model_alias: str
+    pricing_input: Decimal
+    pricing_output: Decimal
+    basis: Basis | None = None
+    credits: Decimal = Decimal(0)
+    cost_usd: Decimal | None = None
+    provider_cost_usd: Decimal | None = None
+    resolved_model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    policy: str | None = None
+    flags: list[str] = field(default_factory=list)
+    latency_ms: int | None = None
+    time_to_first_token_ms: int | None = None
+    request_data: bytes | None = None
+    response_data: bytes | None = None
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A call has ended, durably. `remaining` is allocated - used; `available` also leaves out what is held."""
+
+    charged: Decimal
+    uncollected: Decimal
+    remaining: Decimal
+    available: Decimal

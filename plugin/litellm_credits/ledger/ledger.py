@@ -1,0 +1,288 @@
+"""Hold before a call, end it once after: the only way credits move for calls.
+
+The row in the database decides, never memory: an ending applies to a call that is still held, so repeating one, or two
+workers racing, changes nothing (P3). Memory only serves to renew the leases of the calls in flight here, and to repeat the
+endings that the database could not take at once.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import asdict, replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from litellm_credits.db.database import Database, Row
+from litellm_credits.db.queries import load
+from litellm_credits.errors import (
+    BalanceTooLow,
+    IdempotencyConflict,
+    JobClosed,
+    JobNotYours,
+    LedgerUnavailable,
+    NotFound,
+    TeamSuspended,
+)
+from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
+from litellm_credits.money import plain
+from litellm_credits.settings import Settings
+
+log = logging.getLogger("litellm_credits.ledger")
+
+_SQL = load("ledger")
+_MOST_OVERDUE = 10_000
+_FIRST_RETRY_SECONDS = 0.1
+_LONGEST_RETRY_SECONDS = 5.0
+
+
+class Ledger:
+    """The balances of all teams, as one proxy worker works on them."""
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self._db = db
+        self._lease_seconds = settings.lease_seconds
+        self._settle_wait_seconds = settings.settle_wait_seconds
+        self._worker_id = uuid4()
+        self._in_flight: set[UUID] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._overdue: deque[tuple[Ending, asyncio.Future[Receipt | None]]] = deque()
+
+    async def hold(self, request: HoldRequest) -> Held | Short:
+        """Reserve `request.credits`, durably, before the call may leave (P2).
+
+        Raises:
+            NotFound, JobNotYours, JobClosed: the job does not take this call.
+            TeamSuspended: the team or its organization is.
+            LedgerUnavailable: nothing may leave. Should the hold have been committed all the same, it is voided as soon
+                as the database answers again.
+        """
+        try:
+            return await self._hold_once(request)
+        except LedgerUnavailable:
+            await self._db.mend()
+            return await self._hold_once(request)
+
+    async def _hold_once(self, request: HoldRequest) -> Held | Short:
+        call_id = uuid4()
+        params = asdict(request) | {
+            "call_id": call_id,
+            "worker_id": self._worker_id,
+            "lease_seconds": self._lease_seconds,
+        }
+        self._in_flight.add(call_id)
+        try:
+            row = await self._db.one(_SQL.hold, params)
+        except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
+            self._write(_void_of(call_id, request))
+            raise
+        assert row is not None
+        if row["held"]:
+            return Held(call_id, request.credits, row["available"])
+        self._in_flight.discard(call_id)
+        if not row["team_active"]:
+            raise TeamSuspended(team_id=request.team_id)
+        if request.job_id is not None:
+            if row["job_team"] is None:
+                raise NotFound(what="job", id=request.job_id, param="job_id")
+            if row["job_team"] != request.team_id:
+                raise JobNotYours(job_id=request.job_id, param="job_id")
+            if row["job_status"] not in ("pending", "in_progress"):
+                raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
+        return Short(available=max(row["available"], Decimal(0)), held=row["held_by_others"])
+
+    async def end(self, ending: Ending) -> Receipt | None:
+        """Settle or void a call: charge, release the rest, write the ledger entry. Returns once that is durable (P4).
+
+        Returns None when this call had ended before, and also when the ledger did not answer within
+        `settle_wait_seconds`: then the ending is repeated in the background until it is taken. Cancelling the caller
+        does not cancel the ending.
+        """
+        done = self._write(ending)
+        try:
+            return await asyncio.wait_for(asyncio.shield(done), self._settle_wait_seconds)
+        except TimeoutError:
+            log.error(
+                "call %s: its settle is late, the ledger does not answer; it is repeated until it does", ending.call_id
+            )
+            return None
+
+    def end_soon(self, ending: Ending) -> None:
+        """As `end`, without waiting: for callers that are being cancelled."""
+        self._write(ending)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, which ends a call, beside everything else; `drain` waits for it too."""
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    def _write(self, ending: Ending) -> asyncio.Future[Receipt | None]:
+        done: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.in_background(self._write_once(ending, done))
+        return done
+
+    async def _write_once(self, ending: Ending, done: asyncio.Future[Receipt | None]) -> None:
+        try:
+            try:
+                await self._apply(ending, done)
+            except psycopg.DataError:
+                log.exception("call %s: its details cannot be stored; it is settled without them", ending.call_id)
+                await self._apply(_bare(ending), done)
+        except LedgerUnavailable:
+            if len(self._overdue) >= _MOST_OVERDUE:
+                log.error("call %s: too many settles are waiting; this one is left to its lease", ending.call_id)
+                self._in_flight.discard(ending.call_id)
+                done.set_result(None)
+            else:
+                self._overdue.append((ending, done))
+
+    async def _apply(self, ending: Ending, done: asyncio.Future[Receipt | None]) -> None:
+        row = await self._db.one(_SQL.settle, _settle_params(ending))
+        self._in_flight.discard(ending.call_id)
+        if row is None:
+            log.info("call %s had ended before", ending.call_id)
+            done.set_result(None)
+            return
+        if row["credits_uncollected"]:
+            log.error(
+                "call %s cost %s credits more than the balance could pay", ending.call_id, row["credits_uncollected"]
+            )
+        done.set_result(
+            Receipt(
+                charged=row["credits_charged"],
+                uncollected=row["credits_uncollected"],
+                remaining=row["credits_remaining"],
+                available=row["available"],
+            )
+        )
+
+    async def run(self) -> None:
+        """Background work until cancelled: renew leases, repeat overdue endings."""
+        async with asyncio.TaskGroup() as work:
+            work.create_task(self._renew_leases())
+            work.create_task(self._repeat_overdue())
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 4)
+            if not self._in_flight:
+                continue
+            try:
+                await self._db.all(
+                    _SQL.renew, {"call_ids": list(self._in_flight), "lease_seconds": self._lease_seconds}
+                )
+            except LedgerUnavailable:
+                log.warning("leases of %d calls could not be renewed", len(self._in_flight))
+
+    async def _repeat_overdue(self) -> None:
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = _FIRST_RETRY_SECONDS if await self._repeat_all() else min(2 * pause, _LONGEST_RETRY_SECONDS)
+
+    async def _repeat_all(self) -> bool:
+        while self._overdue:
+            try:
+                await self._apply(*self._overdue[0])
+            except LedgerUnavailable:
+                return False
+            self._overdue.popleft()
+        return True
+
+    async def drain(self) -> None:
+        """Write what is still to be written, as far as the database lets us within `settle_wait_seconds`."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=self._settle_wait_seconds)
+        if not await self._repeat_all():
+            log.error("%d settles could not be written; their holds are left to their leases", len(self._overdue))
+
+    # Grants and views -------------------------------------------------------------------------------------------------
+
+    async def grant(
+        self, team_id: str, credits: Decimal, *, transaction_type: str, reason: str, idempotency_key: str | None = None
+    ) -> Row:
+        """Change what a team was allocated, with a ledger entry; once per `idempotency_key`. Returns the entry.
+
+        Raises:
+            NotFound: no such team.
+            BalanceTooLow: `credits` is negative and more than what is neither spent nor held.
+            IdempotencyConflict: the key was used before for another amount.
+        """
+        params = {
+            "team_id": team_id,
+            "credits": credits,
+            "transaction_type": transaction_type,
+            "reason": reason,
+            "idempotency_key": idempotency_key,
+        }
+        try:
+            row = await self._db.one(_SQL.grant, params)
+        except UniqueViolation:  # the same key at the same moment: now the first one's entry can be seen
+            row = await self._db.one(_SQL.grant, params)
+        if row is None:
+            raise NotFound(what="team", id=team_id)
+        if row["earlier_amount"] is not None and row["earlier_amount"] != credits:
+            raise IdempotencyConflict(key=idempotency_key, param="idempotency_key")
+        if row["transaction_id"] is None:
+            raise BalanceTooLow(team_id=team_id, required=-credits, available=row["available"], param="credits")
+        entry = await self._db.one(_SQL.transaction, {"transaction_id": row["transaction_id"]})
+        assert entry is not None
+        return entry
+
+    async def balance(self, team_id: str) -> Row:
+        """The team's balance row.
+
+        Raises:
+            NotFound: no such team.
+        """
+        row = await self._db.one(_SQL.balance, {"team_id": team_id})
+        if row is None:
+            raise NotFound(what="team", id=team_id)
+        return row
+
+    async def transactions(self, team_id: str, *, before: int | None = None, limit: int = 50) -> list[Row]:
+        """A page of the team's ledger, newest first; `before` is the last transaction_id of the page before."""
+        return await self._db.all(_SQL.transactions, {"team_id": team_id, "before": before, "limit": limit})
+
+
+def _void_of(call_id: UUID, request: HoldRequest) -> Ending:
+    return Ending(
+        call_id=call_id,
+        team_id=request.team_id,
+        model_alias=request.model_alias,
+        pricing_input=request.pricing_input,
+        pricing_output=request.pricing_output,
+        flags=["hold_outcome_unknown"],
+    )
+
+
+def _bare(ending: Ending) -> Ending:
+    return replace(
+        ending,
+        request_data=None,
+        response_data=None,
+        error=None,
+        resolved_model=None,
+        flags=[*ending.flags, "details_dropped"],
+    )
+
+
+def _settle_params(ending: Ending) -> dict[str, Any]:
+    params: dict[str, Any] = {name: getattr(ending, name) for name in Ending.__dataclass_fields__}
+    params["status"] = "settled" if ending.basis else "voided"
+    params["reason"] = f"call {ending.model_alias}: {ending.basis} {plain(ending.credits)}" if ending.basis else ""
+    for name in ("request_data", "response_data"):
+        data = params[name]
+        params[name] = None if data is None else Jsonb(data, dumps=_already_json)
+    params["error"] = None if ending.error is None else Jsonb(ending.error)
+    return params
+
+
+def _already_json(data: bytes) -> str:
+    return data.decode()

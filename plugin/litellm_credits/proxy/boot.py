@@ -1,0 +1,102 @@
+"""Starting inside the proxy: check that nothing can pass unmetered, open the database, put ring, hooks and routes in place.
+
+Runs when LiteLLM imports the plugin, which is in each worker's start-up, in that worker's event loop. A refusal ends the
+process with one line that says what to do: a proxy that starts without its meter would serve for free.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import psycopg
+from litellm.proxy import proxy_server
+
+from litellm_credits.api.app import create_api
+from litellm_credits.db import embedded, migrate
+from litellm_credits.engine import Engine
+from litellm_credits.errors import StartupRefused
+from litellm_credits.proxy.configuration import check
+from litellm_credits.proxy.hooks import CreditsHooks
+from litellm_credits.proxy.job_calls import JobCalls
+from litellm_credits.proxy.listing import ModelListing
+from litellm_credits.proxy.ring import Ring
+from litellm_credits.proxy.settlement import Settlements
+from litellm_credits.settings import Settings, settings
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The plugin of this worker."""
+
+    engine: Engine
+    hooks: CreditsHooks
+
+
+def start(module: str, module_globals: dict[str, Any]) -> Running:
+    """Start the plugin in this worker, or end the process with a line that says why not."""
+    try:
+        registered = sys.modules.get(module)
+        if registered is None or vars(registered) is not module_globals:
+            raise StartupRefused(
+                problem=f"{module} was loaded a second time, from a file beside the configuration. Move the configuration out "
+                "of the folder that holds the package litellm_credits."
+            )
+        chosen = settings()
+        check(proxy_server.proxy_config.get_config_state())
+        engine = Engine(open_database(chosen), chosen, master_key=lambda: proxy_server.master_key)
+        return _install(engine, chosen)
+    except StartupRefused as refusal:
+        _die(refusal)
+
+
+def open_database(chosen: Settings) -> str:
+    """The conninfo of a database that is ready: the embedded one is started and migrated, an external one is checked.
+
+    Raises:
+        StartupRefused: saying what to do.
+    """
+    if chosen.database_url is None:
+        conninfo = embedded.start(chosen.data_dir, stop_at_exit=True)
+        migrate.migrate(conninfo)
+        return conninfo
+    conninfo = migrate.libpq_conninfo(chosen.database_url.get_secret_value())
+    try:
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
+            migrate.check(connection)
+    except psycopg.OperationalError as problem:
+        raise StartupRefused(
+            problem=f"PostgreSQL does not answer ({str(problem).strip().splitlines()[0]}). Check CREDITS_DATABASE_URL."
+        ) from problem
+    return conninfo
+
+
+def _install(engine: Engine, chosen: Settings) -> Running:
+    settlements = Settlements(engine.ledger, record_bytes=chosen.record_bytes)
+    hooks = CreditsHooks(engine, settlements)
+    app = proxy_server.app
+    app.mount("/api", create_api(engine))
+    app.middleware_stack = Ring(
+        app.middleware_stack or app.build_middleware_stack(),
+        settlements,
+        JobCalls(engine.authenticator),
+        ModelListing(engine),
+        max_body_bytes=chosen.max_body_bytes,
+    )
+    starting = asyncio.get_running_loop().create_task(engine.start(), name="credits-start")
+    shut_down = proxy_server.proxy_shutdown_event
+
+    async def stop_first(*args: Any, **kwargs: Any) -> Any:
+        await starting
+        await engine.stop()
+        return await shut_down(*args, **kwargs)
+
+    proxy_server.proxy_shutdown_event = stop_first  # LiteLLM looks it up by name when its lifespan ends
+    return Running(engine, hooks)
+
+
+def _die(refusal: StartupRefused) -> NoReturn:
+    """End this process now. An exception would be logged by LiteLLM and uvicorn with two screens of traceback."""
+    print(refusal.message, file=sys.stderr, flush=True)
+    os._exit(1)

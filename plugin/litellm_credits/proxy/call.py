@@ -1,0 +1,84 @@
+"""The state of one HTTP request, from its first byte to its last.
+
+The ring makes it and puts it into a ContextVar, which every task that LiteLLM starts for the request inherits; LiteLLM's own
+request data is copied, renamed and dropped on the way, so nothing of ours is kept there.
+"""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from litellm_credits.catalog.catalog import Alias
+from litellm_credits.errors import CreditsError
+from litellm_credits.ledger.calls import Held, Receipt
+from litellm_credits.pricing.charge import Price
+from litellm_credits.pricing.plan import Plan
+from litellm_credits.proxy.deployments import Deployment
+from litellm_credits.tenancy.principals import Admin, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An alias that may serve a call, the deployments behind it, and what its tokens cost."""
+
+    alias: Alias
+    deployment: Deployment
+    price: Price
+    dearest: Price
+    markup: Decimal | None
+    """Factor on LiteLLM's own cost, for an alias that states no price; None: the alias's price is the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What was decided before dispatch: who may serve, in order, on which plan, and the bounds that were held for."""
+
+    team_id: str
+    plan: Plan
+    group: str
+    candidates: tuple[Candidate, ...]
+    prompt_tokens: int
+    output_tokens: int
+    choices: int
+    max_tokens: int | None
+    """The output limit written into the request, where it had to be."""
+    request: dict[str, Any]
+    """The body as the client sent it."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One HTTP request. `ended` is set by whoever ends the hold first; the database has the last word."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    started: float = field(default_factory=time.monotonic)
+    caller: Admin | Principal | None = None
+    job_id: UUID | None = None
+    purpose: str | None = None
+    litellm_call_id: str | None = None
+    admission: Admission | None = None
+    held: Held | None = None
+    served: Candidate | None = None
+    first_token: float | None = None
+    output: list[str] = field(default_factory=list)
+    ended: bool = False
+    receipt: Receipt | None = None
+    refusal: CreditsError | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether credits are held that nothing has ended yet."""
+        return self.held is not None and not self.ended
+
+    def milliseconds(self, moment: float | None = None) -> int:
+        """Whole milliseconds from the request's arrival to `moment`, or to now."""
+        return round(((time.monotonic() if moment is None else moment) - self.started) * 1000)
+
+
+CURRENT: ContextVar[Call | None] = ContextVar("litellm_credits_call", default=None)
+"""The call that the running task belongs to."""

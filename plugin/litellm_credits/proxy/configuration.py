@@ -1,0 +1,53 @@
+"""The live LiteLLM configuration, checked at start: with these settings wrong, calls could pass unmetered."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litellm_credits.errors import StartupRefused
+
+AUTH = "litellm_credits.proxy.plugin.user_api_key_auth"
+CALLBACK = "litellm_credits.proxy.plugin.credits"
+
+_REQUIRED_GENERAL: dict[str, tuple[object, str]] = {
+    "custom_auth": (AUTH, "without it virtual keys are unknown, and calls pass unmetered"),
+    "custom_auth_run_common_checks": (True, "without it a virtual key reaches the proxy's admin routes"),
+    "enforce_fallback_model_access": (True, "without it fallbacks are not checked"),
+}
+_REQUIRED_LITELLM: dict[str, tuple[object, str]] = {
+    "global_disable_no_log_param": (True, 'without it a request with "no-log" hides from billing'),
+    "enable_post_custom_auth_checks": (True, "without it models named by a request are not checked"),
+}
+_FORBIDDEN_GENERAL: dict[str, str] = {
+    "always_include_stream_usage": "with it a client can switch off the usage that streams are billed by",
+    "custom_auth_settings": "mode auto lets unknown keys fall through to LiteLLM's own keys, which are not metered",
+    "pass_through_endpoints": "their calls are not metered",
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check a parsed LiteLLM configuration.
+
+    Raises:
+        StartupRefused: naming the line to change.
+    """
+    general, inner = config.get("general_settings") or {}, config.get("litellm_settings") or {}
+    for section, required, found in (
+        ("general_settings", _REQUIRED_GENERAL, general),
+        ("litellm_settings", _REQUIRED_LITELLM, inner),
+    ):
+        for name, (value, reason) in required.items():
+            if found.get(name) != value:
+                shown = "true" if value is True else value
+                raise _refused(
+                    f"set '{name}: {shown}' under {section} (it is {found.get(name, 'missing')!r}): {reason}"
+                )
+    for name, reason in _FORBIDDEN_GENERAL.items():
+        if general.get(name):
+            raise _refused(f"remove '{name}' from general_settings: {reason}")
+    callbacks = inner.get("callbacks") or []
+    if CALLBACK not in ([callbacks] if isinstance(callbacks, str) else callbacks):
+        raise _refused(f"add '{CALLBACK}' to callbacks under litellm_settings: without it no call is metered")
+
+
+def _refused(problem: str) -> StartupRefused:
+    return StartupRefused(problem=f"in the LiteLLM configuration, {problem}.")

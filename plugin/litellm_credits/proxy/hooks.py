@@ -1,0 +1,173 @@
+"""LiteLLM's callback hooks: admit before dispatch, settle after it.
+
+LiteLLM finds hooks in the class of the registered instance only, not in its bases, and calls them by keyword.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import HTTPException
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import UserAPIKeyAuth
+
+from litellm_credits.engine import Engine
+from litellm_credits.errors import CreditsError, RouteNotMetered
+from litellm_credits.money import dumps
+from litellm_credits.proxy.admission import Admissions
+from litellm_credits.proxy.call import CURRENT, Call
+from litellm_credits.proxy.refusal import refuse
+from litellm_credits.proxy.settlement import Answer, Settlements, collect
+from litellm_credits.tenancy.principals import Admin, Principal
+
+log = logging.getLogger("litellm_credits.proxy")
+
+_METERED = frozenset({"acompletion", "completion"})
+
+
+class CreditsHooks(CustomLogger):
+    """Meters the calls of virtual keys. The admin's calls pass unmetered."""
+
+    def __init__(self, engine: Engine, settlements: Settlements) -> None:
+        super().__init__()
+        self._admissions = Admissions(engine)
+        self._settlements = settlements
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: UserAPIKeyAuth, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        """Before dispatch: hold, or refuse. LiteLLM may run this twice for one request; the second time holds nothing."""
+        call = CURRENT.get()
+        if call is not None and isinstance(call.caller, Admin):
+            return data
+        try:
+            if call is None or not isinstance(call.caller, Principal) or call_type not in _METERED:
+                raise RouteNotMetered(method="", path=call_type)
+            await self._admissions.admit(call, call.caller, data)
+        except CreditsError as error:
+            raise refuse(error) from None
+        return data
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+        """Before each attempt, retries and fallbacks too: note who serves, and stop what was not held for."""
+        call = CURRENT.get()
+        if call is None or call.admission is None:
+            return
+        group = (kwargs.get("metadata") or kwargs.get("litellm_metadata") or {}).get("model_group")
+        for candidate in call.admission.candidates:
+            if candidate.deployment.name == group:
+                call.served = candidate
+                return
+        log.error("LiteLLM chose model group %r, which was not held for; the attempt is stopped", group)
+        raise HTTPException(403, "This model was not admitted for the call.")
+
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any
+    ) -> None:
+        """An unstreamed answer, before it leaves."""
+        call = CURRENT.get()
+        if call is None or not call.open:
+            return
+        collect(call, getattr(response, "choices", None))
+        hidden = getattr(response, "_hidden_params", None) or {}
+        await self._settlements.settle(
+            call,
+            Answer(
+                stated=getattr(response, "usage", None),
+                cost_usd=hidden.get("response_cost"),
+                model=hidden.get("provider_response_model"),
+                body=response.model_dump(exclude_none=True) if hasattr(response, "model_dump") else None,
+            ),
+        )
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: UserAPIKeyAuth, response: Any, request_data: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """A stream: every chunk passes as it comes; the call is settled after the last and before [DONE]."""
+        call = CURRENT.get()
+        if call is None or not call.open:
+            async for chunk in response:
+                yield chunk
+            return
+        answer = Answer()
+        last: Any = None
+        try:
+            async for chunk in response:
+                if call.first_token is None:
+                    call.first_token = time.monotonic()
+                if last is not None:
+                    yield last
+                    last = None
+                collect(call, chunk.choices)
+                usage = getattr(chunk, "usage", None)
+                if usage is None:
+                    yield chunk
+                    continue
+                answer = _streamed_answer(response, chunk)
+                if any(choice.finish_reason or choice.delta.content for choice in chunk.choices):
+                    yield chunk
+                else:  # LiteLLM's closing chunk carries nothing but usage: it waits for the settle, to carry that too
+                    last = chunk
+        except (asyncio.CancelledError, GeneratorExit):
+            self._settlements.abandon(call, answer=_partial_answer(response, answer), flags=("client_disconnected",))
+            raise
+        except Exception as error:
+            partial = _partial_answer(response, answer)
+            await self._settlements.interrupt(call, partial, error)
+            raise
+        await self._settlements.settle(call, answer)
+        if last is not None:
+            yield _with_charge(call, last) if _wants_usage(call) else last
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: UserAPIKeyAuth,
+        traceback_str: str | None = None,
+    ) -> None:
+        """The call failed before any output: nothing is charged."""
+        call = CURRENT.get()
+        if call is not None and call.open:
+            await self._settlements.void(call, original_exception)
+
+
+def _streamed_answer(response: Any, chunk: Any) -> Answer:
+    """What a chunk with usage says. LiteLLM fills in an estimate of its own when no chunk of the provider's had any."""
+    usage = chunk.usage
+    cost = getattr(usage, "cost", None)
+    if hasattr(usage, "cost"):
+        del usage.cost  # the provider's price of the call is the operator's business
+    raw = getattr(response, "chunks", None)
+    estimated = isinstance(raw, list) and all(getattr(one, "usage", None) is None for one in raw)
+    return Answer(stated=usage, estimated=estimated, cost_usd=cost, model=chunk.model)
+
+
+def _partial_answer(response: Any, answer: Answer) -> Answer:
+    """What is known of a stream that did not end by itself: the provider's usage, if it had arrived."""
+    if answer.stated is not None:
+        return answer
+    raw = getattr(response, "chunks", None)
+    for chunk in reversed(raw if isinstance(raw, list) else []):
+        if getattr(chunk, "usage", None) is not None:
+            return Answer(stated=chunk.usage, model=getattr(chunk, "model", None))
+    return answer
+
+
+def _wants_usage(call: Call) -> bool:
+    options = call.admission.request.get("stream_options") if call.admission else None
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _with_charge(call: Call, chunk: Any) -> bytes:
+    """The closing usage chunk as an event, with what the call was charged and what remains, as exact numbers."""
+    assert call.held is not None
+    assert call.admission is not None
+    body = chunk.model_dump(exclude_none=True, mode="json")
+    body["model"] = call.admission.request["model"]
+    body["credits"] = {"call_id": str(call.held.call_id), "held": call.held.credits}
+    if call.receipt is not None:
+        body["credits"] |= {"charged": call.receipt.charged, "remaining": call.receipt.remaining}
+    return b"data: " + dumps(body) + b"\n\n"

@@ -1,0 +1,105 @@
+"""POST /api/jobs/{job_id}/llm-call and /llm-call-stream: a chat completion that belongs to a job.
+
+They are answered by LiteLLM's own chat route: the request is rewritten before LiteLLM sees it, so there is no second HTTP
+hop, no buffering, and one way through auth, admission and settlement.
+"""
+
+import re
+from typing import Any
+
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from starlette.types import Message, Receive, Scope
+
+from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
+from litellm_credits.money import dumps, loads
+from litellm_credits.proxy.admission import parse_job_id, parse_purpose
+from litellm_credits.proxy.bearer import bearer
+from litellm_credits.proxy.call import Call
+from litellm_credits.tenancy.principals import Admin, Authenticator
+
+_PATH = re.compile(r"/api/jobs/(?P<job_id>[^/]+)/llm-call(?P<stream>-stream)?")
+_CHAT_PATH = "/v1/chat/completions"
+_FIELDS = (frozenset(CompletionCreateParamsBase.__annotations__) - {"stream"}) | {"purpose", "call_metadata"}
+"""What OpenAI's chat completions take, and ours. Whether to stream is the path's to say."""
+
+
+class JobCalls:
+    """Turns job calls into chat completions."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    @staticmethod
+    def takes(call: Call) -> bool:
+        """Whether this request is one of the two routes."""
+        return call.method == "POST" and _PATH.fullmatch(call.path) is not None
+
+    async def rewrite(self, call: Call, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+        """The chat completion that this request stands for. Its job and purpose are noted on `call`.
+
+        Raises:
+            CreditsError: 401, 403 or 422, naming the field; the job itself is checked by the hold.
+        """
+        match = _PATH.fullmatch(call.path)
+        assert match is not None
+        if isinstance(await self._authenticator.caller(bearer(call.headers)), Admin):
+            raise TeamOnly(method=call.method, path=call.path)
+        call.job_id = parse_job_id(match["job_id"])
+        call.path = f"/api/jobs/{{job_id}}/llm-call{match['stream'] or ''}"
+        request = _parsed(await _whole_body(receive))
+        if request.get("purpose") is not None:
+            call.purpose = parse_purpose(request["purpose"])
+        for name in ("purpose", "call_metadata"):
+            request.pop(name, None)
+        request["stream"] = match["stream"] is not None
+        body = dumps(request)
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name not in (b"content-length", b"content-type", b"transfer-encoding")
+        ]
+        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        return {**scope, "path": _CHAT_PATH, "raw_path": _CHAT_PATH.encode(), "headers": headers}, _replay(
+            body, receive
+        )
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        request = loads(body)
+    except (ValueError, RecursionError) as problem:
+        raise MalformedJson(problem=str(problem)[:200]) from None
+    if not isinstance(request, dict):
+        raise BadInput(problem="The request body must be a JSON object.")
+    for name in request:
+        if name not in _FIELDS:
+            raise BadInput(problem=f"'{name[:64]}' is not a field of this route.", param=name[:64])
+    for name in ("model", "messages"):
+        if name not in request:
+            raise BadInput(problem=f"'{name}' is required.", param=name)
+    return request
+
+
+async def _whole_body(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadInput(problem="The connection was closed before the request body was complete.")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` once, and then what the client does (hanging up)."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,226 @@
+"""After dispatch: what the call used, what it costs, and the end of its hold.
+
+Whoever sees a call's end first (a hook of LiteLLM's, or the ring) takes it: `Call.ended` is set before anything is awaited,
+so within a process a call is ended once, and the ledger sees to the rest.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import litellm
+
+from litellm_credits.ledger.calls import Basis, Ending
+from litellm_credits.ledger.ledger import Ledger
+from litellm_credits.money import dumps
+from litellm_credits.pricing.charge import charge
+from litellm_credits.pricing.usage import Usage
+from litellm_credits.proxy.admission import count_tokens
+from litellm_credits.proxy.call import Admission, Call, Candidate
+
+log = logging.getLogger("litellm_credits.proxy")
+
+_USD_STEP = Decimal("1e-14")
+_LONGEST_ERROR = 2000
+_LONGEST_MODEL = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a provider's answer when the call ends.
+
+    `stated` is the usage as the provider (or LiteLLM for it) gave it; `estimated` says that LiteLLM made it up because the
+    provider sent none. `cost_usd` is LiteLLM's own cost of the call.
+    """
+
+    stated: object = None
+    estimated: bool = False
+    cost_usd: object = None
+    model: str | None = None
+    body: object = None
+    flags: tuple[str, ...] = ()
+    error: BaseException | None = None
+
+
+class Settlements:
+    """Ends the holds of this worker's calls."""
+
+    def __init__(self, ledger: Ledger, *, record_bytes: int) -> None:
+        self._ledger = ledger
+        self._record_bytes = record_bytes
+
+    async def settle(self, call: Call, answer: Answer) -> None:
+        """Charge a call that a provider answered, in full or in part, before its last byte leaves."""
+        if call.open:
+            call.ended = True
+            call.receipt = await self._ledger.end(await self._settled(call, answer))
+
+    async def void(self, call: Call, error: BaseException | None, *, flags: tuple[str, ...] = ()) -> None:
+        """Release the hold of a call that no provider answered, and keep why."""
+        if call.open:
+            call.ended = True
+            call.receipt = await self._ledger.end(self._voided(call, error, flags))
+
+    async def interrupt(self, call: Call, answer: Answer, error: BaseException) -> None:
+        """End a stream that the provider broke off: what it had produced is charged, else it is voided."""
+        if call.output:
+            await self.settle(call, replace(answer, flags=(*answer.flags, "upstream_aborted"), error=error))
+        else:
+            await self.void(call, error)
+
+    def abandon(self, call: Call, *, flags: tuple[str, ...], answer: Answer | None = None) -> None:
+        """End a call whose client or task has gone: what it produced is charged, else it is voided. Does not wait."""
+        if not call.open:
+            return
+        call.ended = True
+        if call.output:
+            answer = answer or Answer()
+            self._ledger.in_background(self._settle_later(call, replace(answer, flags=(*answer.flags, *flags))))
+        else:
+            self._ledger.end_soon(self._voided(call, None, flags))
+
+    async def settle_seen(self, call: Call, *, flags: tuple[str, ...]) -> None:
+        """Charge a complete answer that no hook ended, by what was seen of it."""
+        await self.settle(call, Answer(flags=flags))
+
+    async def _settle_later(self, call: Call, answer: Answer) -> None:
+        call.receipt = await self._ledger.end(await self._settled(call, answer))
+
+    async def _settled(self, call: Call, answer: Answer) -> Ending:
+        admission = call.admission
+        assert call.held is not None
+        assert admission is not None
+        served = call.served or admission.candidates[0]
+        basis, usage, flags = await _believed(call, admission, served, answer)
+        cost = charge(usage, served.price, admission.plan)
+        provider_cost = _dollars(answer.cost_usd) if basis is Basis.PROVIDER_USAGE else None
+        if served.markup is not None and provider_cost is not None:
+            cost = charge(usage, served.price, admission.plan, cost_usd=provider_cost * served.markup)
+        credits = cost.credits if basis is Basis.PROVIDER_USAGE else min(cost.credits, call.held.credits)
+        return Ending(
+            call_id=call.held.call_id,
+            team_id=admission.team_id,
+            model_alias=served.alias.name,
+            pricing_input=served.price.input,
+            pricing_output=served.price.output,
+            basis=basis,
+            credits=credits,
+            cost_usd=cost.cost_usd,
+            provider_cost_usd=provider_cost,
+            resolved_model=(answer.model or served.deployment.name)[:_LONGEST_MODEL],
+            prompt_tokens=usage.prompt,
+            completion_tokens=usage.completion,
+            total_tokens=usage.total,
+            cached_tokens=usage.cached,
+            reasoning_tokens=usage.reasoning,
+            flags=[*answer.flags, *flags],
+            latency_ms=call.milliseconds(),
+            time_to_first_token_ms=None if call.first_token is None else call.milliseconds(call.first_token),
+            request_data=self._recorded_request(call, admission),
+            response_data=self._recorded(
+                admission, answer.body or {"content": "".join(call.output), "streaming": True}
+            ),
+            error=_described(answer.error),
+        )
+
+    def _voided(self, call: Call, error: BaseException | None, flags: tuple[str, ...]) -> Ending:
+        admission = call.admission
+        assert call.held is not None
+        assert admission is not None
+        candidate = call.served or admission.candidates[0]
+        return Ending(
+            call_id=call.held.call_id,
+            team_id=admission.team_id,
+            model_alias=candidate.alias.name,
+            pricing_input=candidate.price.input,
+            pricing_output=candidate.price.output,
+            flags=list(flags),
+            latency_ms=call.milliseconds(),
+            request_data=self._recorded_request(call, admission),
+            error=_described(error),
+        )
+
+    def _recorded_request(self, call: Call, admission: Admission) -> bytes | None:
+        size = call.headers.get("content-length", "")
+        if admission.plan.record_bodies and size.isdigit() and int(size) > self._record_bytes:
+            return dumps({"truncated": True, "bytes": int(size)})
+        return self._recorded(admission, admission.request)
+
+    def _recorded(self, admission: Admission, body: object) -> bytes | None:
+        """A body as JSON for the call row: whole while it is small, else only its size."""
+        if not admission.plan.record_bodies or not self._record_bytes:
+            return None
+        try:
+            data = dumps(body)
+        except TypeError:
+            return dumps({"unrecordable": True})
+        if len(data) > self._record_bytes:
+            return dumps({"truncated": True, "bytes": len(data)})
+        return data.replace(b"\\u0000", b"\\ufffd")  # PostgreSQL's jsonb cannot hold NUL
+
+
+async def _believed(
+    call: Call, admission: Admission, served: Candidate, answer: Answer
+) -> tuple[Basis, Usage, tuple[str, ...]]:
+    """The usage to charge, and what it rests on: the provider's word while it can be true, else what was counted."""
+    usage = Usage.parse(answer.stated)
+    if usage is not None and usage.total > 0 and not answer.estimated:
+        return Basis.PROVIDER_USAGE, usage, ()
+    if not any(call.output):
+        return Basis.ZERO_OUTPUT, Usage(0, 0), ()
+    flags = ("usage_malformed",) if usage is None and answer.stated is not None else ("usage_missing",)
+    if usage is None or not answer.estimated:
+        usage = await asyncio.to_thread(_count, served, admission, "".join(call.output))
+    # Counting may differ from what was held for; a call without the provider's word is never charged above its hold.
+    counted = Usage(
+        min(usage.prompt, admission.prompt_tokens), min(usage.completion, admission.output_tokens * admission.choices)
+    )
+    return Basis.COUNTED_OUTPUT, counted, flags
+
+
+def _count(served: Candidate, admission: Admission, output: str) -> Usage:
+    model = served.deployment.name
+    try:
+        return Usage(count_tokens(model, admission.request), litellm.token_counter(model=model, text=output))
+    except Exception:
+        log.exception("the tokenizer failed; a token is taken to be 4 bytes")
+        return Usage(admission.prompt_tokens // 4, -(-len(output.encode()) // 4))
+
+
+def _dollars(value: object) -> Decimal | None:
+    """LiteLLM's cost of a call, a float, as the decimal number it prints as."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value < 1e9:
+        return None
+    return Decimal(str(value)).quantize(_USD_STEP)
+
+
+def _described(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    return {
+        "type": type(error).__name__,
+        "status": status if isinstance(status, int | str) else None,
+        "message": str(getattr(error, "message", None) or error)[:_LONGEST_ERROR].replace("\x00", "\ufffd"),
+    }
+
+
+def collect(call: Call, choices: object) -> None:
+    """Keep the text that an answer's choices (or a chunk's) hold: contents, reasoning, refusals and tool calls."""
+    for choice in choices if isinstance(choices, list) else ():
+        part = getattr(choice, "delta", None) or getattr(choice, "message", None)
+        if part is None:
+            continue
+        for name in ("content", "reasoning_content", "refusal"):
+            text = getattr(part, name, None)
+            if text:
+                call.output.append(text if isinstance(text, str) else str(text))
+        for tool in getattr(part, "tool_calls", None) or ():
+            function = tool.get("function") if isinstance(tool, Mapping) else getattr(tool, "function", None)
+            for name in ("name", "arguments"):
+                text = getattr(function, name, None)
+                if text:
+                    call.output.append(str(text))
