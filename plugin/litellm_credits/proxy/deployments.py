@@ -112,11 +112,16 @@ def _most(values: Iterable[Any]) -> int | None:
 
 
 def _price(infos: list[dict[str, Any]], *, dearest: bool) -> Price | None:
-    rates = [(_rate(info, ("input_cost_per_token", "cache_creation_input_token_cost"), dearest=dearest),
-              _rate(info, ("output_cost_per_token", "output_cost_per_reasoning_token"), dearest=dearest)) for info in infos]  # fmt: skip
-    if not all(inp or out for inp, out in rates):
+    """The highest input and output rates among the deployments; None when one of them has neither."""
+    inputs = [
+        _rate(info, ("input_cost_per_token", "cache_creation_input_token_cost"), dearest=dearest) for info in infos
+    ]
+    outputs = [
+        _rate(info, ("output_cost_per_token", "output_cost_per_reasoning_token"), dearest=dearest) for info in infos
+    ]
+    if not all(one_input or one_output for one_input, one_output in zip(inputs, outputs, strict=True)):
         return None
-    return Price(max(inp for inp, _ in rates), max(out for _, out in rates))
+    return Price(max(inputs), max(outputs))
 
 
 def _rate(info: Mapping[str, Any], names: tuple[str, ...], *, dearest: bool) -> Decimal:
