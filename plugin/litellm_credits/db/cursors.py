@@ -1,4 +1,4 @@
-"""Where a page of a list ends: the time and id of its last row, so that the next page starts there whatever was added since."""
+"""Where a page of a list ends: at the time and id of its last row, where the next one starts whatever came since."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,0 +1,3 @@
+-- name: ping
+-- Answers when the database does.
+SELECT 1;

@@ -1,0 +1,247 @@
+"""The life of a job: created, worked on by calls, completed once, deleted.
+
+Every method takes the team on whose behalf it acts; None is the operator, who may act on any team's jobs.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from litellm_credits import money
+from litellm_credits.db.cursors import Cursor
+from litellm_credits.db.database import Database
+from litellm_credits.db.database import Row as DbRow
+from litellm_credits.db.queries import load
+from litellm_credits.errors import BadInput, JobClosed, JobNotYours, NotFound, StillInUse
+from litellm_credits.models import CallBasis, CallStatus, Job, JobStatus, Row
+
+MOST_METADATA_BYTES = 65_536
+"""The most that a job's metadata may be, as PostgreSQL prints it."""
+
+_SQL = load("jobs")
+_ACCOUNTS = load("accounts")
+_OPEN = (JobStatus.pending, JobStatus.in_progress)
+_MOST_SUMMARIES = 1000
+
+
+class JobCosts(Row):
+    """What the calls of a job add up to."""
+
+    total_calls: int
+    successful_calls: int = Field(description="Settled without an error.")
+    failed_calls: int = Field(description="Voided, expired, or settled with an error. The rest is in flight.")
+    total_tokens: int
+    total_cost_usd: Decimal
+    avg_latency_ms: int
+    credits_charged: Decimal
+
+
+class CallSummary(Row):
+    """A call, as its job's summary shows it."""
+
+    call_id: UUID
+    purpose: str | None
+    model_alias: str
+    model_group_used: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cost_usd: Decimal | None
+    credits_charged: Decimal
+    latency_ms: int | None
+    status: CallStatus
+    basis: CallBasis | None
+    error: dict[str, Any] | None
+    created_at: datetime
+
+
+class CallView(Row):
+    """A call, without what was asked and answered."""
+
+    call_id: UUID
+    job_id: UUID | None
+    team_id: str
+    key_id: UUID | None
+    litellm_call_id: str | None
+    endpoint: str
+    purpose: str | None
+    status: CallStatus
+    basis: CallBasis | None
+    policy: str | None
+    flags: list[str]
+    requested_model: str
+    model_group_used: str
+    model_alias: str
+    resolved_model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    pricing_input: Decimal
+    pricing_output: Decimal
+    cost_usd: Decimal | None
+    provider_cost_usd: Decimal | None
+    credits_held: Decimal
+    credits_charged: Decimal
+    credits_uncollected: Decimal
+    stream: bool
+    latency_ms: int | None
+    time_to_first_token_ms: int | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class CallRecord(CallView):
+    """A call, with what was asked and answered, as far as it was recorded."""
+
+    request_data: dict[str, Any] | None
+    response_data: dict[str, Any] | None
+
+
+class Jobs:
+    """All jobs of all teams."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(
+        self,
+        team_id: str,
+        *,
+        job_type: str,
+        user_id: str | None,
+        external_task_id: str | None,
+        metadata: dict[str, Any],
+    ) -> Job:
+        """Open a job.
+
+        Raises:
+            NotFound: no such team.
+        """
+        facts = {"job_type": job_type, "user_id": user_id, "external_task_id": external_task_id}
+        row = await self._db.one(_SQL.create_job, facts | {"team_id": team_id, "metadata": _json(metadata)})
+        if row is None:
+            raise NotFound(what="team", id=team_id, param="team_id")
+        return Job.model_validate(row)
+
+    async def get(self, job_id: UUID, *, team_id: str | None) -> Job:
+        """One job.
+
+        Raises:
+            NotFound: there is none of that id.
+            JobNotYours: it is another team's.
+        """
+        row = await self._db.one(_SQL.job, {"job_id": job_id})
+        if row is None:
+            raise NotFound(what="job", id=job_id)
+        if team_id is not None and row["team_id"] != team_id:
+            raise JobNotYours(job_id=job_id)
+        return Job.model_validate(row)
+
+    async def page(self, team_id: str, *, status: JobStatus | None, before: Cursor | None, limit: int) -> list[Job]:
+        """A team's jobs, newest first."""
+        rows = await self._db.all(_SQL.jobs, {"team_id": team_id, "status": status, "limit": limit} | _before(before))
+        return [Job.model_validate(row) for row in rows]
+
+    async def merge_metadata(self, job_id: UUID, metadata: dict[str, Any], *, team_id: str | None) -> Job:
+        """Set these keys of the job's metadata, whatever its status.
+
+        Raises:
+            NotFound, JobNotYours: as `get`.
+            BadInput: the metadata would grow beyond MOST_METADATA_BYTES.
+        """
+        await self.get(job_id, team_id=team_id)
+        change = {"job_id": job_id, "metadata": _json(metadata), "most_bytes": MOST_METADATA_BYTES}
+        row = await self._db.one(_SQL.merge_metadata, change)
+        if row is None:
+            await self.get(job_id, team_id=team_id)
+            raise _metadata_too_large()
+        return Job.model_validate(row)
+
+    async def complete(
+        self,
+        job_id: UUID,
+        *,
+        status: JobStatus,
+        metadata: dict[str, Any],
+        error_message: str | None,
+        team_id: str | None,
+    ) -> Job:
+        """Close a job, once. Closing it again with the same status changes nothing.
+
+        Raises:
+            NotFound, JobNotYours: as `get`.
+            JobClosed: it was closed with another status.
+            BadInput: the metadata would grow beyond MOST_METADATA_BYTES.
+        """
+        await self.get(job_id, team_id=team_id)
+        change = {"job_id": job_id, "status": status, "error_message": error_message}
+        size = {"metadata": _json(metadata), "most_bytes": MOST_METADATA_BYTES}
+        row = await self._db.one(_SQL.complete_job, change | size)
+        if row is not None:
+            return Job.model_validate(row)
+        job = await self.get(job_id, team_id=team_id)
+        if job.status in _OPEN:
+            raise _metadata_too_large()
+        if job.status != status:
+            raise JobClosed(job_id=job_id, state=job.status.value, param="status")
+        return job
+
+    async def delete(self, job_id: UUID, *, team_id: str | None) -> None:
+        """Delete a job with its calls; the ledger entries of these stay.
+
+        The operator may do so while calls are in flight: what they hold is given back and they are not charged. A team
+        may not: it could have its answers for nothing.
+
+        Raises:
+            NotFound, JobNotYours: as `get`.
+            StillInUse: a team's job has calls in flight.
+        """
+        job = await self.get(job_id, team_id=team_id)
+        key = {"job_id": job_id, "team_id": job.team_id}
+        async with self._db.transaction() as tx:
+            await tx.all(_ACCOUNTS.lock_accounts, {"team_ids": [job.team_id]})
+            if await tx.one(_SQL.lock_job, key) is None:
+                raise NotFound(what="job", id=job_id)
+            row = await tx.one(_ACCOUNTS.calls_in_flight, key)
+            if team_id is not None and row and row["calls"]:
+                raise StillInUse(what="job", id=job_id, users=f"{row['calls']} calls in flight")
+            await tx.all(_ACCOUNTS.release_job, key)
+            await tx.all(_SQL.delete_job, key)
+
+    async def costs(self, job_id: UUID) -> JobCosts:
+        """What the job's calls add up to now."""
+        return JobCosts.model_validate(await self._db.one(_SQL.job_costs, {"job_id": job_id}))
+
+    async def call_summaries(self, job_id: UUID) -> list[CallSummary]:
+        """The job's first 1,000 calls, oldest first."""
+        rows = await self._db.all(_SQL.job_call_summaries, {"job_id": job_id, "limit": _MOST_SUMMARIES})
+        return [CallSummary.model_validate(row) for row in rows]
+
+    async def calls(self, job_id: UUID, *, after: Cursor | None, limit: int) -> list[CallRecord]:
+        """The job's calls, oldest first."""
+        start = {"after_time": after and after.at, "after_id": after and after.id}
+        rows = await self._db.all(_SQL.job_calls, {"job_id": job_id, "limit": limit} | start)
+        return [CallRecord.model_validate(row) for row in rows]
+
+    async def team_calls(self, team_id: str, *, before: Cursor | None, limit: int) -> list[CallView]:
+        """A team's calls, newest first."""
+        rows = await self._db.all(_SQL.team_calls, {"team_id": team_id, "limit": limit} | _before(before))
+        return [CallView.model_validate(row) for row in rows]
+
+
+def _before(cursor: Cursor | None) -> DbRow:
+    return {"before_time": cursor and cursor.at, "before_id": cursor and cursor.id}
+
+
+def _json(metadata: dict[str, Any]) -> str:
+    return money.dumps(metadata).decode()
+
+
+def _metadata_too_large() -> BadInput:
+    return BadInput(problem=f"metadata would grow beyond {MOST_METADATA_BYTES} bytes", param="metadata")

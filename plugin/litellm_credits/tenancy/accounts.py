@@ -1,0 +1,28 @@
+"""What happens to a team's balance when the team begins and when it goes."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from litellm_credits.db.database import Transaction
+from litellm_credits.db.queries import load
+
+_SQL = load("accounts")
+_LEDGER = load("ledger")
+
+
+async def open_account(tx: Transaction, *, team_id: str, organization_id: str, credits: Decimal) -> None:
+    """Give a new team its balance; credits above zero are its first ledger entry."""
+    await tx.all(_SQL.open_account, {"team_id": team_id, "organization_id": organization_id})
+    if credits:
+        grant = {"team_id": team_id, "credits": credits, "transaction_type": "allocation"}
+        await tx.all(_LEDGER.grant, grant | {"reason": "Initial allocation", "idempotency_key": None})
+
+
+async def close_accounts(tx: Transaction, team_ids: Sequence[str], *, reason: str) -> list[str]:
+    """Write the last ledger entry of these teams, which the same transaction must delete. Returns the teams that exist.
+
+    From here on no call of theirs is held or settled, so none can be charged or released beside the closure.
+    """
+    existing = [row["team_id"] for row in await tx.all(_SQL.lock_accounts, {"team_ids": list(team_ids)})]
+    await tx.all(_SQL.close_accounts, {"team_ids": existing, "reason": reason})
+    return existing
