@@ -2,19 +2,10 @@
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-
-class Basis(StrEnum):
-    """What the charge of a settled call was computed from."""
-
-    PROVIDER_USAGE = "provider_usage"
-    COUNTED_OUTPUT = "counted_output"
-    HELD_ESTIMATE = "held_estimate"
-    ZERO_OUTPUT = "zero_output"
-    CACHE_HIT = "cache_hit"
+from litellm_credits.models import CallBasis
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +53,7 @@ class Ending:
     model_alias: str
     pricing_input: Decimal
     pricing_output: Decimal
-    basis: Basis | None = None
+    basis: CallBasis | None = None
     credits: Decimal = Decimal(0)
     cost_usd: Decimal | None = None
     provider_cost_usd: Decimal | None = None

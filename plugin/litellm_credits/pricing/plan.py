@@ -16,6 +16,29 @@ class BudgetMode(StrEnum):
     CONSUMPTION_TOKENS = "consumption_tokens"
 
 
+class OnDisconnect(StrEnum):
+    """The client hangs up before the answer is complete."""
+
+    CHARGE_OUTPUT = "charge_output"
+    CHARGE_NOTHING = "charge_nothing"
+    CHARGE_HOLD = "charge_hold"
+
+
+class OnMissingUsage(StrEnum):
+    """The provider answers without usage, or with one that cannot be true."""
+
+    COUNT = "count"
+    CHARGE_HOLD = "charge_hold"
+    CHARGE_NOTHING = "charge_nothing"
+
+
+class OnZeroOutput(StrEnum):
+    """The answer is empty and its usage zero or missing."""
+
+    CHARGE_NOTHING = "charge_nothing"
+    CHARGE_USAGE = "charge_usage"
+
+
 class Plan(BaseModel):
     """All of a plan, with its defaults. A team stores only what it sets differently."""
 
@@ -39,6 +62,24 @@ class Plan(BaseModel):
         False, description="Lower max_tokens to what the balance can pay instead of refusing the call."
     )
     fit_min_tokens: int = Field(64, ge=1, le=1_000_000, description="Refuse rather than fit below this many tokens.")
+    on_disconnect: OnDisconnect = Field(
+        OnDisconnect.CHARGE_OUTPUT,
+        description="Charged when the client hangs up: what was produced, nothing, or the hold.",
+    )
+    on_missing_usage: OnMissingUsage = Field(
+        OnMissingUsage.COUNT,
+        description="Charged when the provider states no usage: what is counted, the hold, or nothing.",
+    )
+    on_zero_output: OnZeroOutput = Field(
+        OnZeroOutput.CHARGE_NOTHING, description="Charged for an empty answer: nothing, or the prompt."
+    )
+    cache_hit_rate: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        le=1,
+        decimal_places=4,
+        description="Share of the price that an answer from LiteLLM's cache costs.",
+    )
     record_bodies: bool = Field(True, description="Keep request_data and response_data on the call row.")
 
     @classmethod

@@ -254,20 +254,23 @@ async def _exact_input(candidates: tuple[Candidate, ...], request: dict[str, Any
 
 def count_tokens(model: str, request: dict[str, Any]) -> int:
     """Prompt tokens of a chat request by LiteLLM's tokenizer. Slow for long prompts: keep it off the event loop."""
-    return litellm.token_counter(
+    counted = litellm.token_counter(
         model=model,
         messages=request.get("messages"),
         tools=request.get("tools"),
         tool_choice=request.get("tool_choice"),
     )
+    return int(counted)
 
 
 # The request ------------------------------------------------------------------------------------------------------------
 
 
 def _sent_by_client(request: dict[str, Any]) -> dict[str, Any]:
-    """The body as the client sent it, without what LiteLLM has put into `request` since."""
-    body = {name: value for name, value in request.items() if name not in _LITELLMS}
+    """The body as the client sent it: LiteLLM's snapshot of it, without what LiteLLM had put into that already."""
+    taken = request["proxy_server_request"]
+    body = {name: value for name, value in taken["body"].items() if name not in _LITELLMS}
+    body |= dict.fromkeys(taken.get("credential_fields", ()))  # whose values LiteLLM keeps out of the snapshot
     stated = (request.get("metadata") or {}).get("requester_metadata")
     return body | {"metadata": stated} if stated else body
 

@@ -66,6 +66,8 @@ class Call:
     served: Candidate | None = None
     first_token: float | None = None
     output: list[str] = field(default_factory=list)
+    answered: Any = None
+    """The provider's whole answer, noted before other plugins see it, should one of them fail the call after it."""
     ended: bool = False
     receipt: Receipt | None = None
     refusal: CreditsError | None = None

@@ -7,11 +7,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.types.utils import ModelResponse
 
 from litellm_credits.engine import Engine
 from litellm_credits.errors import CreditsError, RouteNotMetered
@@ -23,6 +25,9 @@ from litellm_credits.proxy.settlement import Answer, Settlements, collect
 from litellm_credits.tenancy.principals import Admin, Principal
 
 log = logging.getLogger("litellm_credits.proxy")
+
+_CLIENT_CLOSED_REQUEST = 499
+"""LiteLLM's status for a call that it cancelled because the client hung up (cancel_on_disconnect)."""
 
 _METERED = frozenset({"acompletion", "completion"})
 
@@ -63,24 +68,21 @@ class CreditsHooks(CustomLogger):
         log.error("LiteLLM chose model group %r, which was not held for; the attempt is stopped", group)
         raise HTTPException(403, "This model was not admitted for the call.")
 
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: Any
+    ) -> None:
+        """A provider's unstreamed answer, before any other plugin can fail the call that it answers."""
+        call = CURRENT.get()
+        if call is not None and call.open and isinstance(response, ModelResponse):
+            call.answered = response
+
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any
     ) -> None:
         """An unstreamed answer, before it leaves."""
         call = CURRENT.get()
-        if call is None or not call.open:
-            return
-        collect(call, getattr(response, "choices", None))
-        hidden = getattr(response, "_hidden_params", None) or {}
-        await self._settlements.settle(
-            call,
-            Answer(
-                stated=getattr(response, "usage", None),
-                cost_usd=hidden.get("response_cost"),
-                model=hidden.get("provider_response_model"),
-                body=response.model_dump(exclude_none=True) if hasattr(response, "model_dump") else None,
-            ),
-        )
+        if call is not None and call.open:
+            await self._settlements.settle(call, _whole_answer(call, response))
 
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: UserAPIKeyAuth, response: Any, request_data: dict[str, Any]
@@ -111,13 +113,18 @@ class CreditsHooks(CustomLogger):
                 else:  # LiteLLM's closing chunk carries nothing but usage: it waits for the settle, to carry that too
                     last = chunk
         except (asyncio.CancelledError, GeneratorExit):
-            self._settlements.abandon(call, answer=_partial_answer(response, answer), flags=("client_disconnected",))
+            partial = _partial_answer(response, answer)
+            self._settlements.abandon(call, replace(partial, disconnected=True, flags=("client_disconnected",)))
             raise
         except Exception as error:
-            partial = _partial_answer(response, answer)
-            await self._settlements.interrupt(call, partial, error)
+            if call.output:
+                partial = _partial_answer(response, answer)
+                await self._settlements.settle(call, replace(partial, error=error, flags=("upstream_aborted",)))
+            else:
+                await self._settlements.void(call, error)
             raise
-        await self._settlements.settle(call, answer)
+        cached = _hidden(response).get("cache_hit") is True
+        await self._settlements.settle(call, replace(answer, cached=cached))
         if last is not None:
             yield _with_charge(call, last) if _wants_usage(call) else last
 
@@ -128,10 +135,38 @@ class CreditsHooks(CustomLogger):
         user_api_key_dict: UserAPIKeyAuth,
         traceback_str: str | None = None,
     ) -> None:
-        """The call failed before any output: nothing is charged."""
+        """The call failed. Without an answer nothing is charged; an answer that another plugin refused was still given."""
         call = CURRENT.get()
-        if call is not None and call.open:
+        if call is None or not call.open:
+            return
+        if getattr(original_exception, "status_code", None) == _CLIENT_CLOSED_REQUEST:
+            flags = ("client_disconnected",)
+            await self._settlements.settle(call, Answer(disconnected=True, flags=flags, error=original_exception))
+        elif call.answered is not None:
+            answer = _whole_answer(call, call.answered)
+            await self._settlements.settle(
+                call, replace(answer, flags=("failed_after_answer",), error=original_exception)
+            )
+        else:
             await self._settlements.void(call, original_exception)
+
+
+def _hidden(response: Any) -> dict[str, Any]:
+    hidden = getattr(response, "_hidden_params", None)
+    return hidden if isinstance(hidden, dict) else {}
+
+
+def _whole_answer(call: Call, response: Any) -> Answer:
+    """What an unstreamed answer says."""
+    collect(call, getattr(response, "choices", None))
+    hidden = _hidden(response)
+    return Answer(
+        stated=getattr(response, "usage", None),
+        cost_usd=hidden.get("response_cost"),
+        model=hidden.get("provider_response_model"),
+        body=response.model_dump(exclude_none=True) if hasattr(response, "model_dump") else None,
+        cached=hidden.get("cache_hit") is True,
+    )
 
 
 def _streamed_answer(response: Any, chunk: Any) -> Answer:

@@ -77,6 +77,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
     for name in ("model", "messages"):
         if name not in request:
             raise BadInput(problem=f"'{name}' is required.", param=name)
+    if not isinstance(request["model"], str):
+        raise BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
     return request
 
 

@@ -10,8 +10,8 @@ from litellm_credits.proxy.call import CURRENT
 
 
 def refuse(error: CreditsError) -> ProxyException:
-    """The exception to raise inside LiteLLM for `error`; the ring answers with `error.body()`."""
+    """The exception to raise inside LiteLLM for `error`; the ring answers with the first error's `body()`."""
     call = CURRENT.get()
-    if call is not None:
+    if call is not None and call.refusal is None:
         call.refusal = error
     return ProxyException(message=error.message, type=error.type, param=error.param, code=error.status)

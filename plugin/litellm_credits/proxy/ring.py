@@ -15,7 +15,7 @@ from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
 from litellm_credits.proxy.routes import is_bounded
-from litellm_credits.proxy.settlement import Settlements
+from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Principal
 
 log = logging.getLogger("litellm_credits.proxy")
@@ -58,7 +58,7 @@ class Ring:
             await out.refuse(error)
         finally:
             if call.open:
-                self._settlements.abandon(call, flags=("ended_by_ring",))
+                self._settlements.abandon(call, Answer(disconnected=True, flags=("ended_by_ring",)))
             CURRENT.reset(token)
 
     def _check_length(self, call: Call) -> None:
@@ -109,12 +109,12 @@ class _Outgoing:
         await self._send(message)
 
     async def _resolve(self) -> None:
-        """The answer is complete and no hook has ended the call."""
-        if self._call.output:
-            log.error("call %s: no hook ended it; what was seen of its output is charged", self._call.path)
-            await self._settlements.settle_seen(self._call, flags=("ended_by_ring",))
-        else:
+        """The answer is complete and no hook has ended the call: charge what was seen of it."""
+        log.error("%s: no hook ended the call", self._call.path)
+        if self._failed and not self._call.output:
             await self._settlements.void(self._call, None, flags=("ended_by_ring",))
+        else:
+            await self._settlements.settle(self._call, Answer(flags=("ended_by_ring",)))
 
     async def refuse(self, error: CreditsError) -> None:
         """Answer with our own error, unless an answer is under way already."""

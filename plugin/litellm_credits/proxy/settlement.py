@@ -13,10 +13,12 @@ from typing import Any
 
 import litellm
 
-from litellm_credits.ledger.calls import Basis, Ending
+from litellm_credits.ledger.calls import Ending
 from litellm_credits.ledger.ledger import Ledger
-from litellm_credits.money import dumps
-from litellm_credits.pricing.charge import charge
+from litellm_credits.models import CallBasis
+from litellm_credits.money import dumps, to_credits
+from litellm_credits.pricing.charge import Charge, charge
+from litellm_credits.pricing.endings import Evidence, Verdict, judge
 from litellm_credits.pricing.usage import Usage
 from litellm_credits.proxy.admission import count_tokens
 from litellm_credits.proxy.call import Admission, Call, Candidate
@@ -30,10 +32,10 @@ _LONGEST_MODEL = 255
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of a provider's answer when the call ends.
+    """What is known of a provider's answer.
 
-    `stated` is the usage as the provider (or LiteLLM for it) gave it; `estimated` says that LiteLLM made it up because the
-    provider sent none. `cost_usd` is LiteLLM's own cost of the call.
+    `stated` is the usage as the provider gave it, or as LiteLLM estimated it when `estimated`, because the provider gave
+    none. `cost_usd` is LiteLLM's own cost of the call, `body` what to record of the answer.
     """
 
     stated: object = None
@@ -41,6 +43,8 @@ class Answer:
     cost_usd: object = None
     model: str | None = None
     body: object = None
+    cached: bool = False
+    disconnected: bool = False
     flags: tuple[str, ...] = ()
     error: BaseException | None = None
 
@@ -53,60 +57,78 @@ class Settlements:
         self._record_bytes = record_bytes
 
     async def settle(self, call: Call, answer: Answer) -> None:
-        """Charge a call that a provider answered, in full or in part, before its last byte leaves."""
+        """Charge a call that a provider answered, in full or in part, and return once that is durable."""
         if call.open:
             call.ended = True
-            call.receipt = await self._ledger.end(await self._settled(call, answer))
+            call.receipt = await self._ledger.end(await self._ending(call, answer))
 
     async def void(self, call: Call, error: BaseException | None, *, flags: tuple[str, ...] = ()) -> None:
         """Release the hold of a call that no provider answered, and keep why."""
         if call.open:
             call.ended = True
-            call.receipt = await self._ledger.end(self._voided(call, error, flags))
+            call.receipt = await self._ledger.end(self._voided(call, Verdict(None, None, flags), error))
 
-    async def interrupt(self, call: Call, answer: Answer, error: BaseException) -> None:
-        """End a stream that the provider broke off: what it had produced is charged, else it is voided."""
-        if call.output:
-            await self.settle(call, replace(answer, flags=(*answer.flags, "upstream_aborted"), error=error))
-        else:
-            await self.void(call, error)
+    def abandon(self, call: Call, answer: Answer) -> None:
+        """As `settle`, without waiting: for a call whose client or task has gone."""
+        if call.open:
+            call.ended = True
+            self._ledger.in_background(self._settle_abandoned(call, answer))
 
-    def abandon(self, call: Call, *, flags: tuple[str, ...], answer: Answer | None = None) -> None:
-        """End a call whose client or task has gone: what it produced is charged, else it is voided. Does not wait."""
-        if not call.open:
-            return
-        call.ended = True
-        if call.output:
-            answer = answer or Answer()
-            self._ledger.in_background(self._settle_later(call, replace(answer, flags=(*answer.flags, *flags))))
-        else:
-            self._ledger.end_soon(self._voided(call, None, flags))
+    async def _settle_abandoned(self, call: Call, answer: Answer) -> None:
+        call.receipt = await self._ledger.end(await self._ending(call, answer))
 
-    async def settle_seen(self, call: Call, *, flags: tuple[str, ...]) -> None:
-        """Charge a complete answer that no hook ended, by what was seen of it."""
-        await self.settle(call, Answer(flags=flags))
-
-    async def _settle_later(self, call: Call, answer: Answer) -> None:
-        call.receipt = await self._ledger.end(await self._settled(call, answer))
-
-    async def _settled(self, call: Call, answer: Answer) -> Ending:
-        admission = call.admission
-        assert call.held is not None
+    async def _ending(self, call: Call, answer: Answer) -> Ending:
+        admission, held = call.admission, call.held
+        assert held is not None
         assert admission is not None
         served = call.served or admission.candidates[0]
-        basis, usage, flags = await _believed(call, admission, served, answer)
-        cost = charge(usage, served.price, admission.plan)
-        provider_cost = _dollars(answer.cost_usd) if basis is Basis.PROVIDER_USAGE else None
-        if served.markup is not None and provider_cost is not None:
-            cost = charge(usage, served.price, admission.plan, cost_usd=provider_cost * served.markup)
-        credits = cost.credits if basis is Basis.PROVIDER_USAGE else min(cost.credits, call.held.credits)
+        usage = Usage.parse(answer.stated)
+        verdict = judge(
+            Evidence(
+                usage=None if answer.estimated else usage,
+                has_output=any(call.output),
+                malformed=usage is None and answer.stated is not None,
+                cached=answer.cached,
+                disconnected=answer.disconnected,
+            ),
+            admission.plan,
+        )
+        verdict = replace(verdict, flags=(*answer.flags, *verdict.flags))
+        if verdict.basis is None:
+            return self._voided(call, verdict, answer.error)
+        provider_cost = None
+        match verdict.basis:
+            case CallBasis.provider_usage:
+                assert usage is not None
+                provider_cost = _dollars(answer.cost_usd)
+                by_litellm = provider_cost * served.markup if served.markup and provider_cost is not None else None
+                cost = charge(usage, served.price, admission.plan, cost_usd=by_litellm)
+                credits = cost.credits
+            case CallBasis.counted_output:
+                if usage is None or not answer.estimated:
+                    usage = await asyncio.to_thread(_count, served, admission, "".join(call.output))
+                usage = _within(usage, admission)
+                cost = charge(usage, served.price, admission.plan)
+                credits = min(cost.credits, held.credits)  # without the provider's word never more than was held
+            case CallBasis.held_estimate:
+                usage = Usage(admission.prompt_tokens, admission.output_tokens * admission.choices)
+                cost = Charge(served.price.cost(usage), held.credits)
+                credits = held.credits
+            case CallBasis.cache_hit:
+                usage = usage or Usage(0, 0)
+                full = charge(usage, served.price, admission.plan)
+                rate = admission.plan.cache_hit_rate
+                cost = Charge(full.cost_usd * rate, to_credits(full.credits * rate))
+                credits = min(cost.credits, held.credits)
+            case CallBasis.zero_output:
+                usage, cost, credits = Usage(0, 0), Charge(Decimal(0), Decimal(0)), Decimal(0)
         return Ending(
-            call_id=call.held.call_id,
+            call_id=held.call_id,
             team_id=admission.team_id,
             model_alias=served.alias.name,
             pricing_input=served.price.input,
             pricing_output=served.price.output,
-            basis=basis,
+            basis=verdict.basis,
             credits=credits,
             cost_usd=cost.cost_usd,
             provider_cost_usd=provider_cost,
@@ -116,7 +138,8 @@ class Settlements:
             total_tokens=usage.total,
             cached_tokens=usage.cached,
             reasoning_tokens=usage.reasoning,
-            flags=[*answer.flags, *flags],
+            policy=verdict.policy,
+            flags=list(verdict.flags),
             latency_ms=call.milliseconds(),
             time_to_first_token_ms=None if call.first_token is None else call.milliseconds(call.first_token),
             request_data=self._recorded_request(call, admission),
@@ -126,18 +149,19 @@ class Settlements:
             error=_described(answer.error),
         )
 
-    def _voided(self, call: Call, error: BaseException | None, flags: tuple[str, ...]) -> Ending:
-        admission = call.admission
-        assert call.held is not None
+    def _voided(self, call: Call, verdict: Verdict, error: BaseException | None) -> Ending:
+        admission, held = call.admission, call.held
+        assert held is not None
         assert admission is not None
         candidate = call.served or admission.candidates[0]
         return Ending(
-            call_id=call.held.call_id,
+            call_id=held.call_id,
             team_id=admission.team_id,
             model_alias=candidate.alias.name,
             pricing_input=candidate.price.input,
             pricing_output=candidate.price.output,
-            flags=list(flags),
+            policy=verdict.policy,
+            flags=list(verdict.flags),
             latency_ms=call.milliseconds(),
             request_data=self._recorded_request(call, admission),
             error=_described(error),
@@ -162,23 +186,10 @@ class Settlements:
         return data.replace(b"\\u0000", b"\\ufffd")  # PostgreSQL's jsonb cannot hold NUL
 
 
-async def _believed(
-    call: Call, admission: Admission, served: Candidate, answer: Answer
-) -> tuple[Basis, Usage, tuple[str, ...]]:
-    """The usage to charge, and what it rests on: the provider's word while it can be true, else what was counted."""
-    usage = Usage.parse(answer.stated)
-    if usage is not None and usage.total > 0 and not answer.estimated:
-        return Basis.PROVIDER_USAGE, usage, ()
-    if not any(call.output):
-        return Basis.ZERO_OUTPUT, Usage(0, 0), ()
-    flags = ("usage_malformed",) if usage is None and answer.stated is not None else ("usage_missing",)
-    if usage is None or not answer.estimated:
-        usage = await asyncio.to_thread(_count, served, admission, "".join(call.output))
-    # Counting may differ from what was held for; a call without the provider's word is never charged above its hold.
-    counted = Usage(
-        min(usage.prompt, admission.prompt_tokens), min(usage.completion, admission.output_tokens * admission.choices)
-    )
-    return Basis.COUNTED_OUTPUT, counted, flags
+def _within(usage: Usage, admission: Admission) -> Usage:
+    """What was counted, no more than was held for: counting may differ from the provider's own."""
+    completion = min(usage.completion, admission.output_tokens * admission.choices)
+    return Usage(min(usage.prompt, admission.prompt_tokens), completion)
 
 
 def _count(served: Candidate, admission: Admission, output: str) -> Usage:
