@@ -38,6 +38,7 @@ def create_api(engine: Engine) -> FastAPI:
         openapi_tags=_TAGS,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,  # no browser adds a bearer key by itself
     )
     app.state.engine = engine
     app.state.services = Services(engine)

@@ -14,6 +14,7 @@ from litellm_credits.api.fields import (
     Names,
     PathName,
     Price,
+    Provider,
     RequestModel,
     Text255,
     TokenLimit,
@@ -35,7 +36,7 @@ class NewAlias(RequestModel):
 
     model_alias: Name
     display_name: Text255 | None = None
-    provider: Name = Field(max_length=100)
+    provider: Provider
     actual_model: Name = Field(description="A model_name of the proxy's model_list.")
     description: Description | None = None
     pricing_input: Price | None = None
@@ -48,7 +49,7 @@ class AliasChanges(RequestModel):
     """What may be changed of an alias."""
 
     display_name: Text255 | None = None
-    provider: Name = Field(UNSET, max_length=100)
+    provider: Provider = UNSET
     actual_model: Name = UNSET
     description: Description | None = None
     pricing_input: Price | None = None

@@ -51,6 +51,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_is_name)]
+Provider = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_is_name)]
 PathName = Annotated[Name, AfterValidator(_is_path_segment)]
 Text255 = Annotated[str, Field(min_length=1, max_length=255)]
 Text500 = Annotated[str, Field(min_length=1, max_length=500)]

@@ -41,7 +41,7 @@ VALUES (%(team_id)s, %(organization_id)s, %(team_alias)s, %(metadata)s::jsonb, %
 ON CONFLICT DO NOTHING RETURNING team_id;
 
 -- name: team_exists
-SELECT FROM credits.teams WHERE team_id = %(team_id)s;
+SELECT team_id FROM credits.teams WHERE team_id = %(team_id)s;
 
 -- name: lock_team
 -- Changes of one team run one after the other.
