@@ -9,13 +9,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from litellm_credits.db.database import Database, Row
@@ -39,6 +39,16 @@ _SQL = load("ledger")
 _MOST_OVERDUE = 10_000
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
+_UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """An ending to be written. `unknown` is the hold it undoes, when nobody knows whether that hold was committed."""
+
+    ending: Ending
+    done: asyncio.Future[Receipt | None]
+    unknown: HoldRequest | None = None
 
 
 class Ledger:
@@ -51,7 +61,7 @@ class Ledger:
         self._worker_id = uuid4()
         self._in_flight: set[UUID] = set()
         self._writing: set[asyncio.Task[None]] = set()
-        self._overdue: deque[tuple[Ending, asyncio.Future[Receipt | None]]] = deque()
+        self._overdue: deque[_Write] = deque()
 
     async def hold(self, request: HoldRequest) -> Held | Short:
         """Reserve `request.credits`, durably, before the call may leave (P2).
@@ -59,27 +69,27 @@ class Ledger:
         Raises:
             NotFound, JobNotYours, JobClosed: the job does not take this call.
             TeamSuspended: the team or its organization is.
-            LedgerUnavailable: nothing may leave. Should the hold have been committed all the same, it is voided as soon
-                as the database answers again.
+            LedgerUnavailable: nothing may leave. Should the hold be committed all the same, now or later, it is undone
+                as soon as the database answers again.
         """
         try:
             return await self._hold_once(request)
         except LedgerUnavailable:
             await self._db.mend()
-            return await self._hold_once(request)
+        except ForeignKeyViolation:  # the job was deleted while the hold waited for its turn: now it is seen to be gone
+            pass
+        return await self._hold_once(request)
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
-        params = asdict(request) | {
-            "call_id": call_id,
-            "worker_id": self._worker_id,
-            "lease_seconds": self._lease_seconds,
-        }
         self._in_flight.add(call_id)
         try:
-            row = await self._db.one(_SQL.hold, params)
+            row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
+        except psycopg.Error:  # the database refused it: nothing is held
+            self._in_flight.discard(call_id)
+            raise
         except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
-            self._write(_void_of(call_id, request))
+            self._write(_void_of(call_id, request), unknown=request)
             raise
         assert row is not None
         if row["held"]:
@@ -95,6 +105,13 @@ class Ledger:
             if row["job_status"] not in ("pending", "in_progress"):
                 raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
         return Short(available=max(row["available"], Decimal(0)), held=row["held_by_others"])
+
+    def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
+        return asdict(request) | {
+            "call_id": call_id,
+            "worker_id": self._worker_id,
+            "lease_seconds": self._lease_seconds,
+        }
 
     async def end(self, ending: Ending) -> Receipt | None:
         """Settle or void a call: charge, release the rest, write the ledger entry. Returns once that is durable (P4).
@@ -122,45 +139,60 @@ class Ledger:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    def _write(self, ending: Ending) -> asyncio.Future[Receipt | None]:
-        done: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.in_background(self._write_once(ending, done))
-        return done
+    def _write(self, ending: Ending, *, unknown: HoldRequest | None = None) -> asyncio.Future[Receipt | None]:
+        write = _Write(ending, asyncio.get_running_loop().create_future(), unknown)
+        self.in_background(self._write_once(write))
+        return write.done
 
-    async def _write_once(self, ending: Ending, done: asyncio.Future[Receipt | None]) -> None:
+    async def _write_once(self, write: _Write) -> None:
         try:
-            try:
-                await self._apply(ending, done)
-            except psycopg.DataError:
-                log.exception("call %s: its details cannot be stored; it is settled without them", ending.call_id)
-                await self._apply(_bare(ending), done)
+            await self._apply(write)
         except LedgerUnavailable:
-            if len(self._overdue) >= _MOST_OVERDUE:
-                log.error("call %s: too many settles are waiting; this one is left to its lease", ending.call_id)
-                self._in_flight.discard(ending.call_id)
-                done.set_result(None)
+            if len(self._overdue) < _MOST_OVERDUE:
+                self._overdue.append(write)
             else:
-                self._overdue.append((ending, done))
+                log.error("call %s: too many settles are waiting; this one is left to its lease", write.ending.call_id)
+                self._conclude(write, None)
 
-    async def _apply(self, ending: Ending, done: asyncio.Future[Receipt | None]) -> None:
-        row = await self._db.one(_SQL.settle, _settle_params(ending))
-        self._in_flight.discard(ending.call_id)
+    async def _apply(self, write: _Write) -> None:
+        call_id = write.ending.call_id
+        try:
+            if write.unknown is not None:
+                await self._db.all(_SQL.forestall, self._hold_params(call_id, write.unknown))
+            row = await self._settle(write.ending)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            log.exception("call %s cannot be settled; its hold is left to its lease", call_id)
+            self._conclude(write, None)
+            return
         if row is None:
-            log.info("call %s had ended before", ending.call_id)
-            done.set_result(None)
+            log.info("call %s had ended before", call_id)
+            self._conclude(write, None)
             return
         if row["credits_uncollected"]:
-            log.error(
-                "call %s cost %s credits more than the balance could pay", ending.call_id, row["credits_uncollected"]
-            )
-        done.set_result(
-            Receipt(
-                charged=row["credits_charged"],
-                uncollected=row["credits_uncollected"],
-                remaining=row["credits_remaining"],
-                available=row["available"],
-            )
+            log.error("call %s cost %s credits more than the balance could pay", call_id, row["credits_uncollected"])
+        receipt = Receipt(
+            charged=row["credits_charged"],
+            uncollected=row["credits_uncollected"],
+            remaining=row["credits_remaining"],
+            available=row["available"],
         )
+        self._conclude(write, receipt)
+
+    def _conclude(self, write: _Write, receipt: Receipt | None) -> None:
+        self._in_flight.discard(write.ending.call_id)
+        write.done.set_result(receipt)
+
+    async def _settle(self, ending: Ending) -> Row | None:
+        try:
+            return await self._db.one(_SQL.settle, _settle_params(ending))
+        except _UNSTORABLE:
+            fewer = _with_fewer_details(ending)
+            if fewer is None:
+                raise
+            log.exception("call %s: its details cannot be stored; it is settled without them", ending.call_id)
+            return await self._settle(fewer)
 
     async def run(self) -> None:
         """Background work until cancelled: renew leases, repeat overdue endings."""
@@ -189,7 +221,7 @@ class Ledger:
     async def _repeat_all(self) -> bool:
         while self._overdue:
             try:
-                await self._apply(*self._overdue[0])
+                await self._apply(self._overdue[0])
             except LedgerUnavailable:
                 return False
             self._overdue.popleft()
@@ -223,7 +255,10 @@ class Ledger:
         }
         try:
             row = await self._db.one(_SQL.grant, params)
-        except UniqueViolation:  # the same key at the same moment: now the first one's entry can be seen
+        except UniqueViolation:
+            row = None
+        if row is None or row["transaction_id"] is None:
+            # The same key at the same moment, perhaps: the first one's entry can be seen by now, in a fresh snapshot.
             row = await self._db.one(_SQL.grant, params)
         if row is None:
             raise NotFound(what="team", id=team_id)
@@ -262,15 +297,23 @@ def _void_of(call_id: UUID, request: HoldRequest) -> Ending:
     )
 
 
-def _bare(ending: Ending) -> Ending:
-    return replace(
-        ending,
-        request_data=None,
-        response_data=None,
-        error=None,
-        resolved_model=None,
-        flags=[*ending.flags, "details_dropped"],
+def _with_fewer_details(ending: Ending) -> Ending | None:
+    """The ending without its texts, then without its numbers too; None when only the money is left."""
+    if "details_dropped" not in ending.flags:
+        flags = [*ending.flags, "details_dropped"]
+        return replace(ending, request_data=None, response_data=None, error=None, resolved_model=None, flags=flags)
+    money = Ending(
+        call_id=ending.call_id,
+        team_id=ending.team_id,
+        model_alias=ending.model_alias,
+        pricing_input=ending.pricing_input,
+        pricing_output=ending.pricing_output,
+        basis=ending.basis,
+        credits=ending.credits,
+        policy=ending.policy,
+        flags=ending.flags,
     )
+    return None if money == ending else money
 
 
 def _settle_params(ending: Ending) -> dict[str, Any]:

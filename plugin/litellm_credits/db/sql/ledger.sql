@@ -2,6 +2,9 @@
 -- Lock order everywhere: team_credits (by team_id), then jobs, then llm_calls. Every change of a balance starts with
 -- the lock on its team_credits row, so the statements of one team run one after the other and cannot deadlock.
 -- available = credits_allocated - credits_used - credits_held + overdraft_limit, never negative (P1).
+-- A statement that waited for its lock has an older snapshot than the row it locked. So what is written to a balance is
+-- computed from the locked row, all columns of it: PostgreSQL checks constraints against the snapshot's version first, and
+-- would refuse a change that only fits the newest one.
 
 -- name: hold
 -- Reserve credits for a call, all or nothing, and open its row (P1, P2).
@@ -42,12 +45,25 @@ SELECT account.team_id IS NOT NULL AS held,
   LEFT JOIN credits.teams t ON t.team_id = %(team_id)s
   LEFT JOIN credits.organizations o ON o.organization_id = t.organization_id;
 
+-- name: forestall
+-- Take the call id of a hold whose outcome is unknown: one that is still under way somewhere fails on it, and one that is
+-- committing is waited for. No effect on a hold that was committed: void it after this.
+INSERT INTO credits.llm_calls (
+  call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, flags, requested_model, model_group_used,
+  model_alias, pricing_input, pricing_output, credits_held, stream, worker_id, lease_until, settled_at)
+SELECT %(call_id)s, (SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s FOR KEY SHARE), team_id, %(key_id)s,
+       %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'voided', '{hold_outcome_unknown}', %(requested_model)s,
+       %(model_group_used)s, %(model_alias)s, %(pricing_input)s, %(pricing_output)s, %(credits)s, %(stream)s, %(worker_id)s,
+       now(), now()
+  FROM credits.teams WHERE team_id = %(team_id)s
+ON CONFLICT (call_id) DO NOTHING;
+
 -- name: settle
 -- End a hold once: charge, release the rest, write the ledger entry (P3, P4). Status settled or voided.
 -- No row: somebody else ended it before, and nothing was changed. A settle that comes after the hold expired is
 -- accounted too, once, as far as the balance goes.
 WITH account AS (
-  SELECT team_id, credits_allocated - credits_used - credits_held + overdraft_limit AS available
+  SELECT *, credits_allocated - credits_used - credits_held + overdraft_limit AS available
     FROM credits.team_credits WHERE team_id = %(team_id)s FOR UPDATE
 ), before AS (
   SELECT c.call_id, c.status, c.credits_charged, c.credits_held AS credits_bound,
@@ -79,12 +95,14 @@ WITH account AS (
   RETURNING c.job_id, c.credits_charged, c.credits_uncollected, c.flags
 ), balance AS (
   UPDATE credits.team_credits a
-     SET credits_used = a.credits_used + change.charge,
-         credits_remaining = a.credits_remaining - change.charge,
-         credits_held = a.credits_held - change.released,
+     SET credits_allocated = account.credits_allocated,
+         credits_used = account.credits_used + change.charge,
+         credits_remaining = account.credits_remaining - change.charge,
+         credits_held = account.credits_held - change.released,
+         overdraft_limit = account.overdraft_limit,
          updated_at = now()
-    FROM change
-   WHERE a.team_id = %(team_id)s
+    FROM account, change
+   WHERE a.team_id = account.team_id
   RETURNING a.account_id, a.team_id, a.organization_id, a.credits_remaining,
             a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
 ), entry AS (
@@ -107,15 +125,18 @@ UPDATE credits.llm_calls SET lease_until = now() + make_interval(secs => %(lease
 -- Change what a team was allocated, once per idempotency key. Amounts below zero take back what is neither spent nor held.
 -- Always one row while the team exists: applied is false when the key was seen before or the balance is too low.
 WITH account AS (
-  SELECT team_id, account_id, credits_allocated - credits_used - credits_held + overdraft_limit AS available
+  SELECT *, credits_allocated - credits_used - credits_held + overdraft_limit AS available
     FROM credits.team_credits WHERE team_id = %(team_id)s FOR UPDATE
 ), earlier AS (
   SELECT transaction_id, credits_amount FROM credits.credit_transactions e JOIN account USING (account_id)
    WHERE e.idempotency_key = %(idempotency_key)s
 ), balance AS (
   UPDATE credits.team_credits a
-     SET credits_allocated = a.credits_allocated + %(credits)s,
-         credits_remaining = a.credits_remaining + %(credits)s,
+     SET credits_allocated = account.credits_allocated + %(credits)s,
+         credits_used = account.credits_used,
+         credits_remaining = account.credits_remaining + %(credits)s,
+         credits_held = account.credits_held,
+         overdraft_limit = account.overdraft_limit,
          updated_at = now()
     FROM account
    WHERE a.team_id = account.team_id AND NOT EXISTS (SELECT FROM earlier) AND account.available + %(credits)s >= 0
