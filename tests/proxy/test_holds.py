@@ -212,6 +212,7 @@ def test_bad_bodies_are_refused_before_anything_is_held(team: Team) -> None:
 
 def test_a_body_without_a_stated_length_is_bounded_too(team: Team) -> None:
     def endless() -> "object":
+        yield b'{"model": "'
         for _ in range(200):
             yield b"x" * 100_000
 
@@ -226,7 +227,7 @@ def test_no_key_and_wrong_keys_are_401(gateway: Gateway) -> None:
         ({}, "missing_api_key"),
         ({"authorization": "Bearer sk-unknown"}, "invalid_api_key"),
         ({"authorization": "Bearer"}, "missing_api_key"),
-        ({"authorization": "Bearer \x80\xff"}, "invalid_api_key"),
+        ({"authorization": b"Bearer \x80\xff"}, "invalid_api_key"),
     ):
         for path in ("/v1/chat/completions", "/v1/models"):
             request = httpx.Request(

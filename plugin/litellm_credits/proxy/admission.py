@@ -282,6 +282,8 @@ def _refuse_overrides(body: dict[str, Any]) -> None:
             raise ParameterNotAllowed(name=name, param=name)
     if body.get("stream") not in (None, True, False):
         raise BadInput(problem="'stream' must be true or false.", param="stream")
+    if not isinstance(body.get("stream_options") or {}, dict):
+        raise BadInput(problem="'stream_options' must be an object.", param="stream_options")
 
 
 def _read_labels(call: Call, body: dict[str, Any]) -> None:
@@ -332,5 +334,8 @@ def _dispatch_only(admission: Admission, principal: Principal, request: dict[str
     request["content_policy_fallbacks"] = []
     if admission.max_tokens is not None:
         set_output_limit(request, admission.max_tokens)
+    if request.get("stream"):
+        # LiteLLM asks the provider for usage by itself only when it knows the name that the client asked for.
+        request["stream_options"] = (request.get("stream_options") or {}) | {"include_usage": True}
     if litellm.cache is not None:
         request["cache"] = {"namespace": f"team:{principal.team_id}"}  # else a team could be served another's answer

@@ -125,8 +125,8 @@ class CreditsHooks(CustomLogger):
             raise
         cached = _hidden(response).get("cache_hit") is True
         await self._settlements.settle(call, replace(answer, cached=cached))
-        if last is not None:
-            yield _with_charge(call, last) if _wants_usage(call) else last
+        if last is not None and _wants_usage(call):
+            yield _with_charge(call, last)
 
     async def async_post_call_failure_hook(
         self,
@@ -170,13 +170,17 @@ def _whole_answer(call: Call, response: Any) -> Answer:
 
 
 def _streamed_answer(response: Any, chunk: Any) -> Answer:
-    """What a chunk with usage says. LiteLLM fills in an estimate of its own when no chunk of the provider's had any."""
+    """What LiteLLM's closing chunk says of a stream's usage.
+
+    LiteLLM fills in an estimate of its own when no chunk of the provider's had any. That shows in the chunks that it has
+    kept, unless the stream fell back to another deployment on its way, whose chunks it does not show.
+    """
     usage = chunk.usage
     cost = getattr(usage, "cost", None)
     if hasattr(usage, "cost"):
         del usage.cost  # the provider's price of the call is the operator's business
-    raw = getattr(response, "chunks", None)
-    estimated = isinstance(raw, list) and all(getattr(one, "usage", None) is None for one in raw)
+    raw = _kept_chunks(response)
+    estimated = bool(raw) and raw[-1].id == chunk.id and all(getattr(one, "usage", None) is None for one in raw)
     return Answer(stated=usage, estimated=estimated, cost_usd=cost, model=chunk.model)
 
 
@@ -184,11 +188,15 @@ def _partial_answer(response: Any, answer: Answer) -> Answer:
     """What is known of a stream that did not end by itself: the provider's usage, if it had arrived."""
     if answer.stated is not None:
         return answer
-    raw = getattr(response, "chunks", None)
-    for chunk in reversed(raw if isinstance(raw, list) else []):
+    for chunk in reversed(_kept_chunks(response)):
         if getattr(chunk, "usage", None) is not None:
             return Answer(stated=chunk.usage, model=getattr(chunk, "model", None))
     return answer
+
+
+def _kept_chunks(response: Any) -> list[Any]:
+    chunks = getattr(response, "chunks", None)
+    return chunks if isinstance(chunks, list) else []
 
 
 def _wants_usage(call: Call) -> bool:

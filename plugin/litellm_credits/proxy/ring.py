@@ -9,12 +9,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from litellm_credits.errors import BodyTooLarge, CreditsError
+from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError
 from litellm_credits.money import dumps, plain
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
-from litellm_credits.proxy.routes import is_bounded
+from litellm_credits.proxy.routes import CHAT, is_bounded
 from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Principal
 
@@ -49,7 +49,7 @@ class Ring:
         try:
             if is_bounded(call.path):
                 self._check_length(call)
-                receive = self._bounded(call, receive)
+                receive = self._checked(call, receive)
             if self._job_calls.takes(call):
                 scope, receive = await self._job_calls.rewrite(call, scope, receive)
             if not await self._listing.answered(call, out.send):
@@ -66,20 +66,28 @@ class Ring:
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise BodyTooLarge(limit_bytes=self._max_body_bytes)
 
-    def _bounded(self, call: Call, receive: Receive) -> Receive:
-        """`receive`, stopping at the limit: for bodies that do not state their length."""
+    def _checked(self, call: Call, receive: Receive) -> Receive:
+        """`receive`, refusing bodies that are too long without saying so, or that cannot be JSON objects."""
         seen = 0
+        refusal: CreditsError | None = None
 
-        async def bounded() -> Message:
-            nonlocal seen
+        async def checked() -> Message:
+            nonlocal seen, refusal
+            if refusal is not None:  # LiteLLM may ask again, and would wait for ever
+                raise refusal
             message = await receive()
-            seen += len(message.get("body", b""))
+            body = message.get("body", b"")
+            if not seen and body and call.path in CHAT and not body.lstrip().startswith(b"{"):
+                refusal = BadInput(problem="The request body must be a JSON object.")
+            seen += len(body)
             if seen > self._max_body_bytes:
-                call.refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
-                raise call.refusal
+                refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
+            if refusal is not None:
+                call.refusal = refusal
+                raise refusal
             return message
 
-        return bounded
+        return checked
 
 
 class _Outgoing:
