@@ -10,6 +10,9 @@ import psycopg
 import pytest
 
 from litellm_credits.db.migrate import migrate
+from litellm_credits.stack import Stack
+
+pytest.register_assert_rewrite("tests.seed")
 
 with warnings.catch_warnings():
     # Its import warns where XDG_RUNTIME_DIR is unset, and a warning is an error here.
@@ -54,3 +57,17 @@ def empty_database_url(postgres_url: str) -> Iterator[str]:
     """A fresh database that nothing was done to."""
     with _new_database(postgres_url, template="template0") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def session_database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A migrated database that a whole session's tests share, each in teams of its own."""
+    with _new_database(postgres_url, template=migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stack(session_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The proxy with the shipped configuration and the stand-in provider."""
+    with Stack(tmp_path_factory.mktemp("stack"), database_url=session_database_url) as running:
+        yield running

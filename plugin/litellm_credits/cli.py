@@ -137,13 +137,14 @@ def _settings() -> "Settings":
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal end a command as Ctrl-C does: in order."""
+    """Make SIGTERM and a closed terminal end a command as Ctrl-C does: in order. Ctrl-C itself may have been switched off."""
 
     def stop(number: int, _: object) -> None:
         sys.exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
 
 
