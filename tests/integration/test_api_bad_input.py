@@ -213,7 +213,8 @@ async def test_an_unknown_route_is_404_and_a_wrong_method_405(admin: Api, anyone
             await api.refused(404, "route_not_found", "GET", path)
         response = await api.send("PATCH", "/organizations/create")
         assert (response.status_code, response.json()["error"]["code"]) == (405, "method_not_allowed")
-        assert response.headers["allow"]
+        assert response.headers["allow"] == "POST"
+        assert "takes POST" in response.json()["error"]["message"]
 
 
 async def test_what_is_sent_is_not_repeated_in_messages(admin: Api, organization: str) -> None:

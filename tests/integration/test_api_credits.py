@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 from api_client import Api, Books, Team, hold
+from fastapi import FastAPI
 
 from litellm_credits.engine import Engine
 
@@ -18,6 +19,14 @@ async def test_adding_credits_is_one_ledger_entry(admin: Api, team: Team, books:
     assert books.ledger("alpha")[1:] == [("allocation", Decimal("1e-10"), Decimal("100.0000000001"))]
     balance = await team.api.ok("GET", "/credits/teams/alpha/balance")
     assert balance["credits_allocated"] == balance["credits_remaining"] == Decimal("100.0000000001")
+
+
+def test_amounts_are_documented_as_the_numbers_they_are(app: FastAPI) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    for model, field in (("Balance", "credits_remaining"), ("AliasView", "pricing_input"), ("Addition", "credits")):
+        schema = schemas[model]["properties"][field]
+        assert "number" in {schema.get("type"), *(one["type"] for one in schema.get("anyOf", []))}
+    assert "string" not in str(schemas["Balance"]["properties"]["credits_remaining"])
 
 
 @pytest.mark.parametrize("credits", [-30, 30])

@@ -85,7 +85,7 @@ async def _not_routed(request: Request, error: Exception) -> Answer:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "another method")
+        allowed = (error.headers or {}).get("Allow", "another method")
         answer = _error(
             405, f"There is no {where}; this path takes {allowed}.", "invalid_request_error", "method_not_allowed"
         )

@@ -1,6 +1,10 @@
 """The application under /api, put together."""
 
+from decimal import Decimal
+from typing import Any
+
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from litellm_credits import __version__
 from litellm_credits.api import answers, catalog, credits, health, jobs, organizations, teams
@@ -28,10 +32,22 @@ _TAGS = [
     {"name": "health", "description": "Whether calls can be metered now."},
 ]
 
+_DECIMAL_AS_TEXT = TypeAdapter(Decimal).json_schema(mode="serialization")
+
+
+class _Api(FastAPI):
+    """FastAPI, but for what it says of decimals: it takes them for text, and answers.Answer writes numbers."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, as it is."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _decimals_as_numbers(super().openapi())
+        return self.openapi_schema
+
 
 def create_api(engine: Engine) -> FastAPI:
     """The management API over `engine`, to be mounted at /api. The engine's life is its owner's to begin and end."""
-    app = FastAPI(
+    app = _Api(
         title="litellm-credits",
         summary="Prepaid credits for LiteLLM: teams, keys, models, balances and jobs.",
         version=__version__,
@@ -47,3 +63,14 @@ def create_api(engine: Engine) -> FastAPI:
     for router in KEYED_ROUTERS:
         app.include_router(router, responses=answers.documented(401, 403, 422, 503))
     return app
+
+
+def _decimals_as_numbers(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_decimals_as_numbers(member) for member in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.items() >= _DECIMAL_AS_TEXT.items():
+        others = {name: value for name, value in schema.items() if name not in _DECIMAL_AS_TEXT}
+        return {"type": "number", **others}
+    return {name: _decimals_as_numbers(member) for name, member in schema.items()}
