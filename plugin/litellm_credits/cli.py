@@ -16,7 +16,6 @@ from litellm_credits import __version__
 from litellm_credits.errors import StartupRefused
 
 if TYPE_CHECKING:
-    from litellm_credits.settings import Settings
     from litellm_credits.stack.status import Status
 
 DEMO_DIR = Path(".credits/demo")
@@ -67,20 +66,22 @@ def run(host: str, port: int, workers: int) -> None:
     stand-in that costs nothing. The database is brought up to date first.
     """
     from litellm_credits.demo.serve import serve
+    from litellm_credits.settings import settings
 
     with _stoppable():
-        serve(_settings(), os.environ, host=host, port=port, workers=workers)
+        serve(settings(), os.environ, host=host, port=port, workers=workers)
 
 
 @main.command()
 def migrate() -> None:
     """Bring the database up to date. Safe to run again, and from several machines at once."""
     from litellm_credits.db import migrate as migrations
-    from litellm_credits.stack.reachable import refused_unless_reachable
+    from litellm_credits.db.reachable import refused_unless_reachable
+    from litellm_credits.settings import settings
     from litellm_credits.stack.status import conninfo
 
     with refused_unless_reachable():
-        applied = migrations.migrate(conninfo(_settings()))
+        applied = migrations.migrate(conninfo(settings()))
     for name in applied:
         click.echo(f"applied {name}")
     click.echo("The database is up to date.")
@@ -91,9 +92,10 @@ def migrate() -> None:
 def status(as_json: bool) -> None:
     """Tell whether the database answers, is up to date, and what it holds. Exits with 1 unless it does and is."""
     from litellm_credits import money
+    from litellm_credits.settings import settings
     from litellm_credits.stack import status as state
 
-    found = state.status(_settings())
+    found = state.status(settings())
     click.echo(money.dumps(found.model_dump()) if as_json else _table(found))
     if found.pending_migrations:
         sys.exit(1)
@@ -121,18 +123,6 @@ def _table(found: "Status") -> str:
             else "none",
         }
     return "\n".join(f"{name:<18} {value}" for name, value in lines.items())
-
-
-def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from litellm_credits.settings import Settings
-
-    try:
-        return Settings()
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        raise StartupRefused(problem=f"CREDITS_{str(first['loc'][0]).upper()}: {first['msg']}") from problem
 
 
 @contextmanager

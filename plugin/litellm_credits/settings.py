@@ -3,8 +3,10 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from litellm_credits.errors import StartupRefused
 
 
 class Settings(BaseSettings):
@@ -22,9 +24,7 @@ class Settings(BaseSettings):
     pool_timeout_seconds: float = Field(
         5.0, gt=0, description="How long a call waits for the database before it is refused with 503."
     )
-    prepare_statements: bool = Field(
-        True, description="Off behind a transaction-pooling pgbouncer older than 1.21."
-    )
+    prepare_statements: bool = Field(True, description="Off behind a transaction-pooling pgbouncer older than 1.21.")
     lease_seconds: float = Field(
         120.0, gt=0, description="How long a hold outlives a worker that died; renewed while the worker lives."
     )
@@ -48,6 +48,11 @@ def settings() -> Settings:
     """The process's settings, read once.
 
     Raises:
-        pydantic.ValidationError: naming the variable, for a value that does not fit.
+        StartupRefused: naming the variable, for a value that does not fit.
     """
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        name = "_".join(map(str, first["loc"])).upper()
+        raise StartupRefused(problem=f"CREDITS_{name}: {first['msg']}") from problem

@@ -138,6 +138,11 @@ def test_litellm_does_not_start_without_its_database(dead_url: str) -> None:
     assert refusal.startswith("litellm-credits cannot start: PostgreSQL does not answer")
 
 
+def test_litellm_does_not_start_with_a_wrong_setting(database_url: str) -> None:
+    ended = litellm_command(SHIPPED_CONFIG, CREDITS_DATABASE_URL=database_url, CREDITS_POOL_SIZE="none")
+    assert refusal_of(ended).startswith("litellm-credits cannot start: CREDITS_POOL_SIZE: ")
+
+
 @pytest.mark.parametrize(
     ("section", "name"),
     [

@@ -15,6 +15,7 @@ from litellm.proxy import proxy_server
 
 from litellm_credits.api.app import create_api
 from litellm_credits.db import embedded, migrate
+from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.engine import Engine
 from litellm_credits.errors import StartupRefused
 from litellm_credits.proxy.configuration import check
@@ -62,13 +63,11 @@ def open_database(chosen: Settings) -> str:
         migrate.migrate(conninfo)
         return conninfo
     conninfo = migrate.libpq_conninfo(chosen.database_url.get_secret_value())
-    try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection:
-            migrate.check(connection)
-    except psycopg.OperationalError as problem:
-        raise StartupRefused(
-            problem=f"PostgreSQL does not answer ({str(problem).strip().splitlines()[0]}). Check CREDITS_DATABASE_URL."
-        ) from problem
+    with (
+        refused_unless_reachable(),
+        psycopg.connect(conninfo, autocommit=True, connect_timeout=10) as connection,
+    ):
+        migrate.check(connection)
     return conninfo
 
 

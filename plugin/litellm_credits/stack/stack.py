@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Self
 
 from litellm_credits.db.migrate import migrate
+from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.errors import StartupRefused
 from litellm_credits.stack.admin_key import VARIABLE as ADMIN_KEY_VARIABLE
 from litellm_credits.stack.admin_key import admin_key
 from litellm_credits.stack.child import Child, HeldPort
-from litellm_credits.stack.reachable import refused_unless_reachable
 
 START_SECONDS = 120.0
 """How long the proxy may take to answer; it usually takes 10 to 25."""

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from litellm_credits.db import embedded
 from litellm_credits.db.migrate import libpq_conninfo, pending
 from litellm_credits.db.queries import load
+from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.errors import StartupRefused
 from litellm_credits.settings import Settings
-from litellm_credits.stack.reachable import refused_unless_reachable
 
 _SQL = load("status")
 _PATIENCE_SECONDS = 10
