@@ -1,11 +1,14 @@
 """From tokens to US dollars to credits."""
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 from litellm_credits.money import TOKENS_PER_PRICE, to_credits
 from litellm_credits.pricing.plan import BudgetMode, Plan
 from litellm_credits.pricing.usage import Usage
+
+_EXACT = Context(prec=80)
+"""Digits enough for any product of tokens, prices and rates; Decimal's default of 28 would round some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Price:
 
     def cost(self, usage: Usage) -> Decimal:
         """US dollars, exact."""
-        return (usage.prompt * self.input + usage.completion * self.output) / TOKENS_PER_PRICE
+        with localcontext(_EXACT):
+            return (usage.prompt * self.input + usage.completion * self.output) / TOKENS_PER_PRICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,10 @@ def charge(usage: Usage, price: Price, plan: Plan, *, cost_usd: Decimal | None =
     """What `usage` costs at `price`, or at a total `cost_usd` that is known, on `plan`. Rounded once, up, at 10⁻¹⁰ credit."""
     if cost_usd is None:
         cost_usd = price.cost(usage)
-    if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
-        return Charge(cost_usd, to_credits(Decimal(usage.total) / plan.tokens_per_credit))
-    return Charge(cost_usd, to_credits(cost_usd * plan.credits_per_dollar))
+    with localcontext(_EXACT):
+        if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
+            return Charge(cost_usd, to_credits(Decimal(usage.total) / plan.tokens_per_credit))
+        return Charge(cost_usd, to_credits(cost_usd * plan.credits_per_dollar))
 
 
 def affordable_output(credits: Decimal, prompt_tokens: int, price: Price, plan: Plan) -> int | None:
@@ -47,14 +52,15 @@ def affordable_output(credits: Decimal, prompt_tokens: int, price: Price, plan: 
 
     The result is safe: `charge` for it never exceeds `credits`.
     """
-    if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
-        return int(credits * plan.tokens_per_credit) - prompt_tokens
-    left = credits / plan.credits_per_dollar - price.input * prompt_tokens / TOKENS_PER_PRICE
-    if left < 0:
-        return -1
-    if not price.output:
-        return None
-    tokens = int(left * TOKENS_PER_PRICE / price.output)
-    while tokens > 0 and charge(Usage(prompt_tokens, tokens), price, plan).credits > credits:
-        tokens -= 1
-    return tokens
+    with localcontext(_EXACT):
+        if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
+            return int(credits * plan.tokens_per_credit) - prompt_tokens
+        left = credits / plan.credits_per_dollar - price.input * prompt_tokens / TOKENS_PER_PRICE
+        if left < 0:
+            return -1
+        if not price.output:
+            return None
+        tokens = int(left * TOKENS_PER_PRICE / price.output)
+        while tokens > 0 and charge(Usage(prompt_tokens, tokens), price, plan).credits > credits:
+            tokens -= 1
+        return tokens

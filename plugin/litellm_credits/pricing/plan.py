@@ -39,6 +39,13 @@ class OnZeroOutput(StrEnum):
     CHARGE_USAGE = "charge_usage"
 
 
+class OnProcessDeath(StrEnum):
+    """The process that held for a call died, or lost the database for longer than a lease. Read by `expire` in ledger.sql."""
+
+    RELEASE = "release"
+    CHARGE_HOLD = "charge_hold"
+
+
 class Plan(BaseModel):
     """All of a plan, with its defaults. A team stores only what it sets differently."""
 
@@ -72,6 +79,10 @@ class Plan(BaseModel):
     )
     on_zero_output: OnZeroOutput = Field(
         OnZeroOutput.CHARGE_NOTHING, description="Charged for an empty answer: nothing, or the prompt."
+    )
+    on_process_death: OnProcessDeath = Field(
+        OnProcessDeath.RELEASE,
+        description="Charged when the process dies mid-call: nothing, or the hold; corrected should the call end after all.",
     )
     cache_hit_rate: Decimal = Field(
         Decimal(0),
