@@ -246,7 +246,7 @@ class Relay:
         self._folder.cleanup()
 
     def cut(self) -> None:
-        """Break all connections on the clients' side, and refuse new ones until `mend`. A cut cable sends the server no goodbye."""
+        """Break all connections on the clients' side, and refuse new ones until `mend`. The server hears nothing of it."""
         self._open = False
         for client in self._clients:
             client.transport.abort()

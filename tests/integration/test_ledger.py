@@ -201,7 +201,7 @@ async def test_hold_waiting_while_its_team_is_deleted(rig: Rig, ledger: Ledger) 
         await eventually(rig.waiting_for_locks)
         await admin.execute("DELETE FROM credits.teams")
     assert not isinstance((await asyncio.gather(hold, return_exceptions=True))[0], Held)
-    assert rig.rows("SELECT FROM credits.llm_calls") == []
+    assert rig.rows("SELECT 1 FROM credits.llm_calls") == []
 
 
 # Settle, void ---------------------------------------------------------------------------------------------------------
@@ -518,7 +518,7 @@ async def test_hold_that_is_committed_after_its_worker_lost_the_connection(rig: 
                 await hold
             assert rig.waiting_for_locks() >= 1, "the hold's statement still waits in the server"
             relay.mend()
-            await eventually(lambda: rig.rows("SELECT FROM credits.llm_calls") or rig.waiting_for_locks() >= 2)
+            await eventually(lambda: rig.rows("SELECT 1 FROM credits.llm_calls") or rig.waiting_for_locks() >= 2)
         await eventually(lambda: rig.waiting_for_locks() == 0)
         await ledger.drain()
         await eventually(lambda: rig.account(team)["credits_held"] == 0)

@@ -7,6 +7,7 @@ endings that the database could not take at once.
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +38,7 @@ log = logging.getLogger("litellm_credits.ledger")
 
 _SQL = load("ledger")
 _MOST_OVERDUE = 10_000
+_SWEEP_BATCH = 500
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
@@ -62,6 +64,7 @@ class Ledger:
         self._in_flight: set[UUID] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
+        self._repeating = asyncio.Lock()
 
     async def hold(self, request: HoldRequest) -> Held | Short:
         """Reserve `request.credits`, durably, before the call may leave (P2).
@@ -195,22 +198,57 @@ class Ledger:
             return await self._settle(fewer)
 
     async def run(self) -> None:
-        """Background work until cancelled: renew leases, repeat overdue endings."""
+        """Background work until cancelled: renew leases, repeat overdue endings, sweep up after workers that died."""
         async with asyncio.TaskGroup() as work:
             work.create_task(self._renew_leases())
             work.create_task(self._repeat_overdue())
+            work.create_task(self._sweep())
 
     async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 4)
-            if not self._in_flight:
-                continue
             try:
-                await self._db.all(
-                    _SQL.renew, {"call_ids": list(self._in_flight), "lease_seconds": self._lease_seconds}
+                await self._renew()
+            except (LedgerUnavailable, psycopg.Error):
+                log.warning("leases of %d calls could not be renewed", len(self._in_flight), exc_info=True)
+
+    async def _renew(self) -> None:
+        if self._in_flight:
+            await self._db.all(_SQL.renew, {"call_ids": list(self._in_flight), "lease_seconds": self._lease_seconds})
+
+    async def _sweep(self) -> None:
+        # After an outage all leases may have run out at once: whoever lives gets the time to renew before anybody sweeps.
+        pause = self._lease_seconds / 4
+        while True:
+            await asyncio.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 (so that workers do not sweep in step)
+            try:
+                await self._renew()
+                await self.expire()
+                pause = self._lease_seconds / 4
+            except (LedgerUnavailable, psycopg.Error):
+                log.warning("holds of dead workers could not be resolved", exc_info=True)
+                pause = self._lease_seconds / 2
+
+    async def expire(self) -> int:
+        """End every hold whose lease has run out, by its team's plan (DESIGN 2), and return how many this call ended.
+
+        Any number of workers may do so at once. The database's clock decides, never this machine's.
+
+        Raises:
+            LedgerUnavailable: some may have been ended; the next sweep ends the rest.
+        """
+        ended = 0
+        while rows := await self._db.all(_SQL.expire, {"limit": _SWEEP_BATCH}):
+            ended += len(rows)
+            for row in rows:
+                log.warning(
+                    "call %s of team %s expired: %s credits were held, %s are charged",
+                    row["call_id"],
+                    row["team_id"],
+                    plain(row["released"]),
+                    plain(row["charged"]),
                 )
-            except LedgerUnavailable:
-                log.warning("leases of %d calls could not be renewed", len(self._in_flight))
+        return ended
 
     async def _repeat_overdue(self) -> None:
         pause = _FIRST_RETRY_SECONDS
@@ -219,13 +257,14 @@ class Ledger:
             pause = _FIRST_RETRY_SECONDS if await self._repeat_all() else min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     async def _repeat_all(self) -> bool:
-        while self._overdue:
-            try:
-                await self._apply(self._overdue[0])
-            except LedgerUnavailable:
-                return False
-            self._overdue.popleft()
-        return True
+        async with self._repeating:
+            while self._overdue:
+                try:
+                    await self._apply(self._overdue[0])
+                except LedgerUnavailable:
+                    return False
+                self._overdue.popleft()
+            return True
 
     async def drain(self) -> None:
         """Write what is still to be written, as far as the database lets us within `settle_wait_seconds`."""
@@ -319,7 +358,7 @@ def _with_fewer_details(ending: Ending) -> Ending | None:
 def _settle_params(ending: Ending) -> dict[str, Any]:
     params: dict[str, Any] = {name: getattr(ending, name) for name in Ending.__dataclass_fields__}
     params["status"] = "settled" if ending.basis else "voided"
-    params["reason"] = f"call {ending.model_alias}: {ending.basis} {plain(ending.credits)}" if ending.basis else ""
+    params["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
     for name in ("request_data", "response_data"):
         data = params[name]
         params[name] = None if data is None else Jsonb(data, dumps=_already_json)

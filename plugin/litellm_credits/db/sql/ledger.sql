@@ -2,9 +2,9 @@
 -- Lock order everywhere: team_credits (by team_id), then jobs, then llm_calls. Every change of a balance starts with
 -- the lock on its team_credits row, so the statements of one team run one after the other and cannot deadlock.
 -- available = credits_allocated - credits_used - credits_held + overdraft_limit, never negative (P1).
--- A statement that waited for its lock has an older snapshot than the row it locked. So what is written to a balance is
--- computed from the locked row, all columns of it: PostgreSQL checks constraints against the snapshot's version first, and
--- would refuse a change that only fits the newest one.
+-- A statement that waited for its lock has an older snapshot than the row it locked. So amounts are written as computed from
+-- the locked row, all of them: PostgreSQL checks constraints against the snapshot's version first, and would refuse a change
+-- that only fits the newest one.
 
 -- name: hold
 -- Reserve credits for a call, all or nothing, and open its row (P1, P2).
@@ -60,8 +60,8 @@ ON CONFLICT (call_id) DO NOTHING;
 
 -- name: settle
 -- End a hold once: charge, release the rest, write the ledger entry (P3, P4). Status settled or voided.
--- No row: somebody else ended it before, and nothing was changed. A settle that comes after the hold expired is
--- accounted too, once, as far as the balance goes.
+-- No row: somebody else ended it before, and nothing was changed. An ending that comes after the hold expired is accounted
+-- too, once, as far as the balance goes: a settle always, a void where expiry had charged.
 WITH account AS (
   SELECT *, credits_allocated - credits_used - credits_held + overdraft_limit AS available
     FROM credits.team_credits WHERE team_id = %(team_id)s FOR UPDATE
@@ -70,7 +70,8 @@ WITH account AS (
          CASE WHEN c.status = 'held' THEN c.credits_held ELSE 0 END AS released, account.available
     FROM credits.llm_calls c JOIN account USING (team_id)
    WHERE c.call_id = %(call_id)s
-     AND (c.status = 'held' OR (c.status = 'expired' AND %(status)s::credits.call_status = 'settled'))
+     AND (c.status = 'held'
+          OR (c.status = 'expired' AND (%(status)s::credits.call_status = 'settled' OR c.credits_charged > 0)))
      FOR UPDATE OF c
 ), change AS (
   SELECT *, least(%(credits)s - credits_charged, available + released) AS charge FROM before
@@ -85,8 +86,8 @@ WITH account AS (
          cached_tokens = %(cached_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
          pricing_input = %(pricing_input)s, pricing_output = %(pricing_output)s,
          cost_usd = %(cost_usd)s, provider_cost_usd = %(provider_cost_usd)s,
-         credits_charged = c.credits_charged + change.charge,
-         credits_uncollected = %(credits)s - c.credits_charged - change.charge,
+         credits_charged = change.credits_charged + change.charge,
+         credits_uncollected = %(credits)s - change.credits_charged - change.charge,
          latency_ms = %(latency_ms)s, time_to_first_token_ms = %(time_to_first_token_ms)s,
          request_data = %(request_data)s, response_data = %(response_data)s, error = %(error)s,
          settled_at = now()
@@ -117,9 +118,54 @@ SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credi
   FROM call, balance;
 
 -- name: renew
--- Vouch again for holds of calls that are still in flight in this worker.
+-- Vouch again for holds of calls that are still in flight in this worker. Waits for nobody: a call that is locked is ending.
 UPDATE credits.llm_calls SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
- WHERE call_id = ANY(%(call_ids)s) AND status = 'held';
+ WHERE call_id IN (SELECT call_id FROM credits.llm_calls
+                    WHERE call_id = ANY(%(call_ids)s) AND status = 'held' FOR UPDATE SKIP LOCKED);
+
+-- name: expire
+-- End holds that nobody vouches for any more, the oldest first, at most `limit`: the process died (DESIGN 2). Each once, however
+-- many sweepers run: all balances are locked first, in their order; then the calls, of which one that is locked is being renewed.
+-- The team's plan decides: the hold is released, or charged. Either way the row is flagged, and a late settle corrects it.
+WITH due AS MATERIALIZED (
+  SELECT call_id, team_id FROM credits.llm_calls
+   WHERE status = 'held' AND lease_until < now() ORDER BY lease_until LIMIT %(limit)s
+), account AS MATERIALIZED (
+  SELECT * FROM credits.team_credits WHERE team_id IN (SELECT team_id FROM due) ORDER BY team_id FOR UPDATE
+), call AS (
+  SELECT c.call_id, c.team_id, c.job_id, c.model_alias, c.credits_held AS released,
+         coalesce(t.plan ->> 'on_process_death', 'release') AS policy,
+         CASE t.plan ->> 'on_process_death' WHEN 'charge_hold' THEN c.credits_held ELSE 0 END AS charge
+    FROM due JOIN credits.llm_calls c USING (call_id) JOIN account a ON a.team_id = c.team_id
+    JOIN credits.teams t ON t.team_id = c.team_id
+   WHERE c.status = 'held' AND c.lease_until < now() AND (SELECT count(*) FROM account) > 0
+     FOR UPDATE OF c SKIP LOCKED
+), ended AS (
+  UPDATE credits.llm_calls c
+     SET status = 'expired', settled_at = now(), credits_charged = call.charge, policy = 'on_process_death=' || call.policy,
+         flags = c.flags || '{lease_expired,needs_reconciliation}'::text[]
+    FROM call WHERE c.call_id = call.call_id
+), balance AS (
+  UPDATE credits.team_credits a
+     SET credits_allocated = account.credits_allocated,
+         credits_used = account.credits_used + change.charge,
+         credits_remaining = account.credits_remaining - change.charge,
+         credits_held = account.credits_held - change.released,
+         overdraft_limit = account.overdraft_limit,
+         updated_at = now()
+    FROM account JOIN (SELECT team_id, sum(charge) AS charge, sum(released) AS released FROM call GROUP BY team_id) change
+         USING (team_id)
+   WHERE a.team_id = account.team_id
+), entry AS (
+  INSERT INTO credits.credit_transactions (
+    account_id, team_id, organization_id, job_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
+  SELECT account_id, team_id, organization_id, job_id, call_id, 'charge', -charge,
+         credits_remaining - charged + charge, credits_remaining - charged, 'call ' || model_alias || ': expired, charged as held'
+    FROM (SELECT *, sum(charge) OVER (PARTITION BY team_id ORDER BY call_id) AS charged FROM call WHERE charge > 0) charges
+    JOIN account USING (team_id)
+   ORDER BY team_id, charged
+)
+SELECT call_id, team_id, released, charge AS charged FROM call;
 
 -- name: grant
 -- Change what a team was allocated, once per idempotency key. Amounts below zero take back what is neither spent nor held.
