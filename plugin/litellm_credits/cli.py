@@ -101,6 +101,38 @@ def status(as_json: bool) -> None:
         sys.exit(1)
 
 
+@main.command()
+@click.option("--team", "team_id", help="Audit this team only.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def verify(team_id: str | None, as_json: bool) -> None:
+    """Recompute every balance from the ledger and the calls. Exits with 1 on any difference.
+
+    Changes nothing, and may run beside live traffic.
+    """
+    from litellm_credits import money
+    from litellm_credits.db.reachable import refused_unless_reachable
+    from litellm_credits.errors import NotFound
+    from litellm_credits.ledger import verify as audit
+    from litellm_credits.settings import settings
+    from litellm_credits.stack.status import conninfo
+
+    chosen = settings()
+
+    def progress(check: str) -> None:
+        click.echo(f"checking {check}", err=True)
+
+    try:
+        with refused_unless_reachable():
+            found = audit.verify(
+                conninfo(chosen), team_id=team_id, grace_seconds=chosen.lease_seconds, progress=progress
+            )
+    except NotFound as refusal:
+        raise click.ClickException(refusal.message) from refusal
+    click.echo(money.dumps(found.document()) if as_json else found.text())
+    if not found.clean:
+        sys.exit(1)
+
+
 def _table(found: "Status") -> str:
     from litellm_credits.money import plain
 
