@@ -1,6 +1,6 @@
 """Install a hashed lock file and this checkout into a virtual environment, with a line of progress. Standard library only.
 
-    python scripts/install.py .venv requirements.lock
+python scripts/install.py .venv requirements.lock
 """
 
 import subprocess
@@ -30,7 +30,10 @@ def pip(python: Path, arguments: list[str], what: str, total: int) -> None:
     """Run pip, counting the packages it goes through; print everything it said when it fails."""
     started, seen, said = time.monotonic(), 0, []
     process = subprocess.Popen(
-        [python, "-m", "pip", *arguments, "--disable-pip-version-check"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [python, "-m", "pip", *arguments, "--disable-pip-version-check"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -48,11 +48,11 @@ class Engine:
         ]
 
     async def stop(self) -> None:
-        """Finish what is still to be written to the ledger, then let go of everything."""
-        await self.ledger.drain()
+        """Let go of everything, after writing what is still to be written to the ledger."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        await self.ledger.drain()
         await self.db.close()

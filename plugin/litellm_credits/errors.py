@@ -75,8 +75,7 @@ class KeyRevoked(CreditsError):
 
 class InsufficientCredits(CreditsError):
     """
-    Not enough credits: this call can cost up to {required} credits, {available} are available ({held} more are held
-    by calls in flight). {advice}
+    Not enough credits: this call can cost up to {required} credits, {available} are available{others}. {advice}
     """
 
     status, code, type = 402, "insufficient_credits", "insufficient_quota"
@@ -104,6 +103,7 @@ class InsufficientCredits(CreditsError):
             held=held,
             affordable_max_tokens=affordable_max_tokens,
             retry_may_help=retry_may_help,
+            others=f" ({plain(held)} more are held by calls in flight)" if held else "",
             advice=advice,
         )
 
@@ -199,13 +199,13 @@ class JobClosed(CreditsError):
 
 
 class StillInUse(CreditsError):
-    """The {what} '{id}' is still used by {users}. Take it away from them first."""
+    """The {what} '{id}' is still used by {users}. Try again when it no longer is."""
 
     status, code, type = 409, "still_in_use", "invalid_request_error"
 
 
 class IdempotencyConflict(CreditsError):
-    """The idempotency key '{key}' was used before for a different amount or team. Use a new key for a new operation."""
+    """The idempotency key '{key}' was used before for a different operation. Use a new key for a new operation."""
 
     status, code, type = 409, "idempotency_conflict", "invalid_request_error"
 
@@ -251,7 +251,7 @@ class ModelNotDeployed(CreditsError):
 
 
 class LedgerUnavailable(CreditsError):
-    """The credit ledger cannot be reached, so nothing was sent to a provider. Try again shortly."""
+    """The credit ledger's database cannot be reached; no provider was called. Try again shortly."""
 
     status, code, type = 503, "ledger_unavailable", "api_error"
 

@@ -66,14 +66,19 @@ class Gateway:
         return loads(response.content)
 
     def prepare(self) -> None:
-        """One organization, and one alias and one access group over every behaviour of the provider."""
-        self.call("POST", "/api/organizations/create", {"organization_id": "acme", "name": "Acme"})
+        """One organization, and one alias and one access group over every behaviour of the provider, unless they are there."""
+        self._create("/api/organizations/create", {"organization_id": "acme", "name": "Acme"})
+        prices = {name: float(price) for name, price in PRICE.items()}
         for alias in self.aliases:
-            body = {"model_alias": alias, "provider": "openai", "actual_model": alias} | {
-                name: float(price) for name, price in PRICE.items()
-            }
-            self.call("POST", "/api/models/aliases/create", body)
-        self.call("POST", "/api/model-access-groups/create", {"group_name": self.group, "model_aliases": self.aliases})
+            self._create(
+                "/api/models/aliases/create",
+                {"model_alias": alias, "provider": "openai", "actual_model": alias} | prices,
+            )
+        self._create("/api/model-access-groups/create", {"group_name": self.group, "model_aliases": self.aliases})
+
+    def _create(self, path: str, body: object) -> None:
+        response = self.admin.post(path, json=body)
+        assert response.status_code in (200, 409), response.text
 
     def team(self, *, credits: str = "100", groups: list[str] | None = None, **more: Any) -> "Team":
         """A new team with a key."""

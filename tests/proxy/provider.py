@@ -339,7 +339,7 @@ async def steady(body: dict[str, Any], request: Request) -> Response:
         words = 0
         while not gate.is_set():
             words += 1
-            yield chunks.delta({"content": "word "})
+            yield chunks.delta({"content": f"word{words} "})  # LiteLLM breaks off streams that repeat themselves
             await asyncio.sleep(0.05)
         yield chunks.delta({}, finish="stop")
         yield chunks.usage(usage_of(1, words))

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 import openai
 import pytest
 
@@ -21,7 +22,7 @@ def attempt(team: Team, model: str, *, stream: bool, **more: Any) -> Exception |
     """Make the call, read it to whatever end it has, and return what the client saw go wrong, if anything."""
     try:
         team.stream(model, **more) if stream else team.chat(model, **more)
-    except openai.APIError as error:
+    except (openai.APIError, httpx.RemoteProtocolError) as error:
         return error
     return None
 

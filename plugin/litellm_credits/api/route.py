@@ -16,6 +16,7 @@ from litellm_credits.api.answers import Answer, unexpected
 from litellm_credits.api.bodies import check_text, parse, read
 from litellm_credits.engine import Engine
 from litellm_credits.errors import BadInput, CreditsError, LedgerUnavailable
+from litellm_credits.tenancy.keys import bearer_key
 
 _ABSENT: Any = object()
 
@@ -65,7 +66,9 @@ class Route(APIRoute):
     async def _prepared(self, request: Request) -> Request:
         engine: Engine = request.app.state.engine
         if self.needs_key:
-            request.state.caller = await engine.authenticator.caller(_bearer(request))
+            request.state.caller = await engine.authenticator.caller(
+                bearer_key(request.headers.get("authorization", ""))
+            )
         for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
             check_text(name, "query")
             check_text(str(value), name)
@@ -93,11 +96,6 @@ def _answering(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         return result if isinstance(result, Response) else Answer(result)
 
     return answer
-
-
-def _bearer(request: Request) -> str | None:
-    scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _check_media_type(request: Request) -> None:

@@ -4,6 +4,7 @@ A statement by itself is its own transaction and one round trip. Every failure t
 becomes `LedgerUnavailable`; a deadlock or serialization failure is tried again, since PostgreSQL has undone it.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -29,16 +30,24 @@ _UNREACHABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     errors.ReadOnlySqlTransaction,
+    TimeoutError,
     PoolTimeout,
     PoolClosed,
     TooManyRequests,
 )
 _UNDONE = (errors.DeadlockDetected, errors.SerializationFailure)
 _ATTEMPTS = 5
+_RECONNECT_SECONDS = 2.0
+"""How long the pool tries by itself before it leaves it to the next call: its pauses double, and calls come soon."""
 
 
 def _decimal_json(text: str | bytes) -> Any:
     return json.loads(text, parse_float=Decimal)
+
+
+def connection_lost(problem: LedgerUnavailable) -> bool:
+    """Whether a connection broke, so that another may serve; else waiting once more would only fail later."""
+    return not isinstance(problem.__cause__, TimeoutError | PoolTimeout)
 
 
 class Transaction:
@@ -63,11 +72,13 @@ class Database:
 
     def __init__(self, conninfo: str, *, pool_size: int, timeout_seconds: float, prepare: bool) -> None:
         self.conninfo = conninfo
+        self._timeout_seconds = timeout_seconds
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             conninfo,
             min_size=1,
             max_size=pool_size,
             timeout=timeout_seconds,
+            reconnect_timeout=_RECONNECT_SECONDS,
             open=False,
             kwargs={
                 "autocommit": True,
@@ -91,18 +102,22 @@ class Database:
         await self._pool.close()
 
     async def all(self, query: Query, params: Params | None = None) -> list[Row]:
-        """Run one statement as its own transaction and return its rows.
+        """Run one statement as its own transaction and return its rows, within `timeout_seconds`.
 
         Raises:
             LedgerUnavailable: the outcome is unknown; run it again only if it is idempotent.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with self._connection() as connection:
+                async with self._connection() as connection, asyncio.timeout(self._timeout_seconds):
                     return await Transaction(connection).all(query, params)
             except _UNDONE:
                 if attempt == _ATTEMPTS:
                     raise
+            except LedgerUnavailable as problem:
+                if attempt == _ATTEMPTS or not query.reads or not connection_lost(problem):
+                    raise
+                await self.mend()
         raise AssertionError("unreachable")
 
     async def one(self, query: Query, params: Params | None = None) -> Row | None:

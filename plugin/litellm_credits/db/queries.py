@@ -9,16 +9,19 @@ from importlib.resources import files
 from types import SimpleNamespace
 
 _NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
+_COMMENTS = re.compile(rb"^--.*$", re.MULTILINE)
 
 
 class Query(bytes):
-    """One statement, with its name for messages and plans."""
+    """One statement, with its name for messages and plans. `reads`: it changes nothing, so it may be run again."""
 
     name: str
+    reads: bool
 
     def __new__(cls, name: str, statement: bytes) -> "Query":
         query = super().__new__(cls, statement)
         query.name = name
+        query.reads = _COMMENTS.sub(b"", statement).lstrip().startswith(b"SELECT")
         return query
 
 

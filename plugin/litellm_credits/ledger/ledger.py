@@ -19,7 +19,7 @@ import psycopg
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from litellm_credits.db.database import Database, Row
+from litellm_credits.db.database import Database, Row, connection_lost
 from litellm_credits.db.queries import load
 from litellm_credits.errors import (
     BalanceTooLow,
@@ -31,6 +31,15 @@ from litellm_credits.errors import (
     TeamSuspended,
 )
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
+from litellm_credits.metrics import (
+    BOUND_EXCEEDED,
+    CALLS_ENDED,
+    EXPIRED,
+    HOLDS_REFUSED,
+    SETTLES_LATE,
+    SETTLES_LOST,
+    UNCOLLECTED,
+)
 from litellm_credits.money import plain
 from litellm_credits.settings import Settings
 
@@ -77,7 +86,9 @@ class Ledger:
         """
         try:
             return await self._hold_once(request)
-        except LedgerUnavailable:
+        except LedgerUnavailable as problem:
+            if not connection_lost(problem):
+                raise
             await self._db.mend()
         except ForeignKeyViolation:  # the job was deleted while the hold waited for its turn: now it is seen to be gone
             pass
@@ -107,6 +118,7 @@ class Ledger:
                 raise JobNotYours(job_id=request.job_id, param="job_id")
             if row["job_status"] not in ("pending", "in_progress"):
                 raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
+        HOLDS_REFUSED.labels("short").inc()
         return Short(available=max(row["available"], Decimal(0)), held=row["held_by_others"])
 
     def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
@@ -127,6 +139,7 @@ class Ledger:
         try:
             return await asyncio.wait_for(asyncio.shield(done), self._settle_wait_seconds)
         except TimeoutError:
+            SETTLES_LATE.inc()
             log.error(
                 "call %s: its settle is late, the ledger does not answer; it is repeated until it does", ending.call_id
             )
@@ -154,6 +167,7 @@ class Ledger:
             if len(self._overdue) < _MOST_OVERDUE:
                 self._overdue.append(write)
             else:
+                SETTLES_LOST.inc()
                 log.error("call %s: too many settles are waiting; this one is left to its lease", write.ending.call_id)
                 self._conclude(write, None)
 
@@ -166,6 +180,7 @@ class Ledger:
         except LedgerUnavailable:
             raise
         except Exception:
+            SETTLES_LOST.inc()
             log.exception("call %s cannot be settled; its hold is left to its lease", call_id)
             self._conclude(write, None)
             return
@@ -173,7 +188,12 @@ class Ledger:
             log.info("call %s had ended before", call_id)
             self._conclude(write, None)
             return
+        CALLS_ENDED.labels("settled" if write.ending.basis else "voided", write.ending.basis or "").inc()
+        if "bound_exceeded" in row["flags"]:
+            BOUND_EXCEEDED.inc()
+            log.error("call %s cost more than was held for it", call_id)
         if row["credits_uncollected"]:
+            UNCOLLECTED.inc()
             log.error("call %s cost %s credits more than the balance could pay", call_id, row["credits_uncollected"])
         receipt = Receipt(
             charged=row["credits_charged"],
@@ -241,6 +261,7 @@ class Ledger:
         while rows := await self._db.all(_SQL.expire, {"limit": _SWEEP_BATCH}):
             ended += len(rows)
             for row in rows:
+                EXPIRED.inc()
                 log.warning(
                     "call %s of team %s expired: %s credits were held, %s are charged",
                     row["call_id"],
@@ -283,7 +304,7 @@ class Ledger:
         Raises:
             NotFound: no such team.
             BalanceTooLow: `credits` is negative and more than what is neither spent nor held.
-            IdempotencyConflict: the key was used before for another amount.
+            IdempotencyConflict: the key was used before for another amount or type.
         """
         params = {
             "team_id": team_id,
@@ -301,7 +322,7 @@ class Ledger:
             row = await self._db.one(_SQL.grant, params)
         if row is None:
             raise NotFound(what="team", id=team_id)
-        if row["earlier_amount"] is not None and row["earlier_amount"] != credits:
+        if row["same"] is False:
             raise IdempotencyConflict(key=idempotency_key, param="idempotency_key")
         if row["transaction_id"] is None:
             raise BalanceTooLow(team_id=team_id, required=-credits, available=row["available"], param="credits")

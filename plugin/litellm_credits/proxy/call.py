@@ -70,6 +70,8 @@ class Call:
     """The provider's whole answer, noted before other plugins see it, should one of them fail the call after it."""
     ended: bool = False
     receipt: Receipt | None = None
+    stream: Any = None
+    """LiteLLM's own stream of the answer, which keeps the provider's chunks and knows where they come from."""
     refusal: CreditsError | None = None
 
     @property

@@ -29,6 +29,9 @@ log = logging.getLogger("litellm_credits.proxy")
 _CLIENT_CLOSED_REQUEST = 499
 """LiteLLM's status for a call that it cancelled because the client hung up (cancel_on_disconnect)."""
 
+_FROM_CACHE = "cached_response"
+"""What LiteLLM calls the provider of a stream that it plays back from its cache."""
+
 _METERED = frozenset({"acompletion", "completion"})
 
 
@@ -84,6 +87,19 @@ class CreditsHooks(CustomLogger):
         if call is not None and call.open:
             await self._settlements.settle(call, _whole_answer(call, response))
 
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: UserAPIKeyAuth,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> None:
+        """Before a stream begins: note LiteLLM's own, since the iterator hook may be given another plugin's around it."""
+        call = CURRENT.get()
+        if call is not None and call.open:
+            call.stream = response
+
     async def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: UserAPIKeyAuth, response: Any, request_data: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
@@ -107,23 +123,23 @@ class CreditsHooks(CustomLogger):
                 if usage is None:
                     yield chunk
                     continue
-                answer = _streamed_answer(response, chunk)
+                answer = _streamed_answer(call, chunk)
                 if any(choice.finish_reason or choice.delta.content for choice in chunk.choices):
                     yield chunk
                 else:  # LiteLLM's closing chunk carries nothing but usage: it waits for the settle, to carry that too
                     last = chunk
         except (asyncio.CancelledError, GeneratorExit):
-            partial = _partial_answer(response, answer)
+            partial = _partial_answer(call, answer)
             self._settlements.abandon(call, replace(partial, disconnected=True, flags=("client_disconnected",)))
             raise
         except Exception as error:
             if call.output:
-                partial = _partial_answer(response, answer)
+                partial = _partial_answer(call, answer)
                 await self._settlements.settle(call, replace(partial, error=error, flags=("upstream_aborted",)))
             else:
                 await self._settlements.void(call, error)
             raise
-        cached = _hidden(response).get("cache_hit") is True
+        cached = getattr(call.stream, "custom_llm_provider", None) == _FROM_CACHE
         await self._settlements.settle(call, replace(answer, cached=cached))
         if last is not None and _wants_usage(call):
             yield _with_charge(call, last)
@@ -169,7 +185,7 @@ def _whole_answer(call: Call, response: Any) -> Answer:
     )
 
 
-def _streamed_answer(response: Any, chunk: Any) -> Answer:
+def _streamed_answer(call: Call, chunk: Any) -> Answer:
     """What LiteLLM's closing chunk says of a stream's usage.
 
     LiteLLM fills in an estimate of its own when no chunk of the provider's had any. That shows in the chunks that it has
@@ -179,23 +195,23 @@ def _streamed_answer(response: Any, chunk: Any) -> Answer:
     cost = getattr(usage, "cost", None)
     if hasattr(usage, "cost"):
         del usage.cost  # the provider's price of the call is the operator's business
-    raw = _kept_chunks(response)
+    raw = _kept_chunks(call)
     estimated = bool(raw) and raw[-1].id == chunk.id and all(getattr(one, "usage", None) is None for one in raw)
     return Answer(stated=usage, estimated=estimated, cost_usd=cost, model=chunk.model)
 
 
-def _partial_answer(response: Any, answer: Answer) -> Answer:
+def _partial_answer(call: Call, answer: Answer) -> Answer:
     """What is known of a stream that did not end by itself: the provider's usage, if it had arrived."""
     if answer.stated is not None:
         return answer
-    for chunk in reversed(_kept_chunks(response)):
+    for chunk in reversed(_kept_chunks(call)):
         if getattr(chunk, "usage", None) is not None:
             return Answer(stated=chunk.usage, model=getattr(chunk, "model", None))
     return answer
 
 
-def _kept_chunks(response: Any) -> list[Any]:
-    chunks = getattr(response, "chunks", None)
+def _kept_chunks(call: Call) -> list[Any]:
+    chunks = getattr(call.stream, "chunks", None)
     return chunks if isinstance(chunks, list) else []
 
 

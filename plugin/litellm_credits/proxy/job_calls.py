@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope
 from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
 from litellm_credits.money import dumps, loads
 from litellm_credits.proxy.admission import parse_job_id, parse_purpose
-from litellm_credits.proxy.bearer import bearer
 from litellm_credits.proxy.call import Call
+from litellm_credits.tenancy.keys import bearer_key
 from litellm_credits.tenancy.principals import Admin, Authenticator
 
 _PATH = re.compile(r"/api/jobs/(?P<job_id>[^/]+)/llm-call(?P<stream>-stream)?")
@@ -42,7 +42,7 @@ class JobCalls:
         """
         match = _PATH.fullmatch(call.path)
         assert match is not None
-        if isinstance(await self._authenticator.caller(bearer(call.headers)), Admin):
+        if isinstance(await self._authenticator.caller(bearer_key(call.headers.get("authorization", ""))), Admin):
             raise TeamOnly(method=call.method, path=call.path)
         call.job_id = parse_job_id(match["job_id"])
         call.path = f"/api/jobs/{{job_id}}/llm-call{match['stream'] or ''}"

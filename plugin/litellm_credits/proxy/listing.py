@@ -7,9 +7,9 @@ from starlette.types import Send
 
 from litellm_credits.engine import Engine
 from litellm_credits.money import dumps
-from litellm_credits.proxy.bearer import bearer
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.routes import LISTINGS
+from litellm_credits.tenancy.keys import bearer_key
 from litellm_credits.tenancy.principals import Principal
 
 
@@ -27,7 +27,7 @@ class ModelListing:
         """
         if call.method != "GET" or call.path not in LISTINGS:
             return False
-        caller = await self._engine.authenticator.caller(bearer(call.headers))
+        caller = await self._engine.authenticator.caller(bearer_key(call.headers.get("authorization", "")))
         if not isinstance(caller, Principal):
             return False
         names = (await self._engine.catalog.current()).names_for(caller.access_groups)

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError
+from litellm_credits.metrics import ENDED_BY_RING
 from litellm_credits.money import dumps, plain
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.job_calls import JobCalls
@@ -58,6 +59,7 @@ class Ring:
             await out.refuse(error)
         finally:
             if call.open:
+                ENDED_BY_RING.inc()
                 self._settlements.abandon(call, Answer(disconnected=True, flags=("ended_by_ring",)))
             CURRENT.reset(token)
 
@@ -118,6 +120,7 @@ class _Outgoing:
 
     async def _resolve(self) -> None:
         """The answer is complete and no hook has ended the call: charge what was seen of it."""
+        ENDED_BY_RING.inc()
         log.error("%s: no hook ended the call", self._call.path)
         if self._failed and not self._call.output:
             await self._settlements.void(self._call, None, flags=("ended_by_ring",))

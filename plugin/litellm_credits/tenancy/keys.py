@@ -22,3 +22,9 @@ def key_hash(key: str) -> str:
 def shown_prefix(key: str) -> str:
     """The start of a clear key, for people to tell keys apart."""
     return key[:_SHOWN]
+
+
+def bearer_key(authorization: str) -> str | None:
+    """The key in the value of an `Authorization: Bearer ...` header, if there is one."""
+    scheme, _, key = authorization.strip().partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None

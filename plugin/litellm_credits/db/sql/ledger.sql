@@ -174,7 +174,7 @@ WITH account AS (
   SELECT *, credits_allocated - credits_used - credits_held + overdraft_limit AS available
     FROM credits.team_credits WHERE team_id = %(team_id)s FOR UPDATE
 ), earlier AS (
-  SELECT transaction_id, credits_amount FROM credits.credit_transactions e JOIN account USING (account_id)
+  SELECT transaction_id, credits_amount, transaction_type FROM credits.credit_transactions e JOIN account USING (account_id)
    WHERE e.idempotency_key = %(idempotency_key)s
 ), balance AS (
   UPDATE credits.team_credits a
@@ -196,7 +196,8 @@ WITH account AS (
   RETURNING transaction_id
 )
 SELECT coalesce(entry.transaction_id, earlier.transaction_id) AS transaction_id,
-       entry.transaction_id IS NOT NULL AS applied, earlier.credits_amount AS earlier_amount, account.available
+       entry.transaction_id IS NOT NULL AS applied, account.available,
+       earlier.credits_amount = %(credits)s AND earlier.transaction_type = %(transaction_type)s AS same
   FROM account LEFT JOIN entry ON true LEFT JOIN earlier ON true;
 
 -- name: transaction
