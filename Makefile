@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo run test lint schema schema-check lock clean
+.PHONY: demo run test lint schema schema-check torture crash bench lock clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/litellm-credits demo
@@ -28,6 +28,15 @@ schema: $(VENV)/development
 
 schema-check: $(VENV)/development
 	$(BIN)/python scripts/schema.py check
+
+torture: $(VENV)/development
+	CREDITS_TORTURE_OPERATIONS=1000000 $(BIN)/python -m pytest tests/torture -s --timeout 3600
+
+crash: $(VENV)/development
+	$(BIN)/python -m tests.crash.loop --rounds 200
+
+bench: $(VENV)/development
+	$(BIN)/python bench/added_latency.py
 
 # The locks carry names, versions and hashes, no addresses.
 lock: $(VENV)/development
