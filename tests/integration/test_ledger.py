@@ -509,16 +509,17 @@ async def test_hold_whose_outcome_stays_unknown_ends_with_nothing_held(rig: Rig,
 async def test_hold_that_is_committed_after_its_worker_lost_the_connection(rig: Rig) -> None:
     """The server goes on with a statement whose client is gone, so the hold is committed after nobody waits for it."""
     team = rig.team(credits=10)
-    async with Relay(rig.url) as relay, worker(relay.url, background=True, pool_timeout_seconds=0.5) as ledger:
+    async with Relay(rig.url) as relay, worker(relay.url, background=True, pool_timeout_seconds=1.0) as ledger:
         async with locked(rig.url, team):
             hold = asyncio.create_task(ledger.hold(hold_request(team, 4)))
             await eventually(rig.waiting_for_locks)
             relay.cut()
             with pytest.raises(LedgerUnavailable):
                 await hold
-            assert rig.waiting_for_locks() >= 1, "the hold's statement still waits in the server"
+            await eventually(lambda: len(ledger._overdue) == 2)  # what undoes this hold, and its second attempt
+            assert rig.waiting_for_locks() == 1, "the hold's statement still waits in the server"
             relay.mend()
-            await eventually(lambda: rig.rows("SELECT 1 FROM credits.llm_calls") or rig.waiting_for_locks() >= 2)
+            await eventually(lambda: rig.waiting_for_locks() == 2)
         await eventually(lambda: rig.waiting_for_locks() == 0)
         await ledger.drain()
         await eventually(lambda: rig.account(team)["credits_held"] == 0)
@@ -569,6 +570,24 @@ async def test_settle_while_the_database_is_away_is_repeated_until_it_is_taken(r
         await eventually(lambda: rig.account(team)["credits_held"] == 0)
         assert rig.money(team) == (10, 3, 0)
         assert rig.call(call_ids[1])["flags"] == ["details_dropped"]
+
+
+async def test_drain_while_overdue_settles_are_being_repeated(rig: Rig) -> None:
+    team = rig.team(credits=10)
+    quick = {"pool_timeout_seconds": 2.0, "settle_wait_seconds": 0.2}
+    async with Relay(rig.url) as relay, worker(relay.url, background=True, **quick) as ledger:
+        call_ids = [await held(ledger, team, 3) for _ in range(3)]
+        relay.cut()
+        assert await asyncio.gather(*(ledger.end(settle_of(call_id, team, 2)) for call_id in call_ids)) == [None] * 3
+        await eventually(lambda: len(ledger._overdue) == 3)
+        async with locked(rig.url, team):
+            relay.mend()
+            await eventually(rig.waiting_for_locks)
+            drain = asyncio.create_task(ledger.drain())
+            await asyncio.wait([drain], timeout=0.3)  # long enough for a second statement, were there one
+            assert rig.waiting_for_locks() == 1
+        await drain
+        assert rig.money(team) == (10, 6, 0)
 
 
 async def test_cancelling_the_caller_does_not_cancel_the_settle(rig: Rig, ledger: Ledger) -> None:
