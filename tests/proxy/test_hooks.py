@@ -136,9 +136,15 @@ class Proxy:
         """An unstreamed answer leaves."""
         await self.hooks.async_post_call_success_hook(data, self.key, response)
 
-    def chunks(self, data: dict[str, Any], response: Any) -> AsyncGenerator[Any, None]:
+    async def chunks(self, data: dict[str, Any], response: Any) -> AsyncGenerator[Any, None]:
         """A stream as the client is sent it."""
-        return self.hooks.async_post_call_streaming_iterator_hook(self.key, response, data)
+        await self.hooks.async_post_call_response_headers_hook(data, self.key, response)
+        stream = self.hooks.async_post_call_streaming_iterator_hook(self.key, response, data)
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            await stream.aclose()
 
     async def fail(self, data: dict[str, Any], error: Exception) -> None:
         """The call failed, LiteLLM says."""

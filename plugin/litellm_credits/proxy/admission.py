@@ -5,10 +5,8 @@ import logging
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import litellm
-from litellm.types.utils import all_litellm_params
 
 from litellm_credits.catalog.catalog import Alias, Catalog, Resolution
 from litellm_credits.engine import Engine
@@ -18,8 +16,6 @@ from litellm_credits.errors import (
     JobRequired,
     ModelNotAllowed,
     ModelNotDeployed,
-    NotFound,
-    ParameterNotAllowed,
     PriceUnknown,
 )
 from litellm_credits.ledger.calls import Held, HoldRequest, Short
@@ -29,31 +25,14 @@ from litellm_credits.pricing.plan import Plan
 from litellm_credits.pricing.usage import Usage
 from litellm_credits.proxy.call import Admission, Call, Candidate
 from litellm_credits.proxy.deployments import Deployments
+from litellm_credits.proxy.request import read_labels, refuse_overrides, sent_by_client
+from litellm_credits.proxy.tokens import prompt_tokens
 from litellm_credits.tenancy.principals import Principal
 
 log = logging.getLogger("litellm_credits.proxy")
 
-_LITELLMS = frozenset({"litellm_call_id", "litellm_logging_obj", "metadata", "proxy_server_request", "secret_fields"})
-"""What LiteLLM itself has put into every request by now, over whatever a client sent under these names."""
-
-_OPERATORS = frozenset(all_litellm_params) - {"metadata"} | {
-    "base_url",
-    "best_of",
-    "content_policy_fallbacks",
-    "context_window_fallbacks",
-    "disable_fallbacks",
-    "extra_body",
-    "extra_headers",
-    "router_settings_override",
-    "specific_deployment",
-    "timeout",
-    "user_config",
-}
-"""Parameters that choose a deployment or a price, switch logging off, or multiply a call: the operator's to set."""
-
 _EXACT_MARGIN = Decimal("1.02")
 _MARGIN_TOKENS = 32
-_LONGEST_PURPOSE = 200
 
 
 class Admissions:
@@ -70,14 +49,13 @@ class Admissions:
             CreditsError: 402, 403, 404, 409, 422 or 503; nothing is held then and nothing was sent.
         """
         if call.admission is None:
-            recorded = _sent_by_client(request)
-            call.litellm_call_id = str(request.get("litellm_call_id"))[:255]
-            _refuse_overrides(recorded)
-            _read_labels(call, recorded)
+            body = sent_by_client(request)
+            refuse_overrides(body)
+            read_labels(call, request, body)
             if call.job_id is None and principal.plan.require_job:
                 raise JobRequired
             group, candidates = await self._resolve(principal, request)
-            call.admission = await self._hold(call, principal, group, candidates, recorded)
+            call.admission = await self._hold(call, principal, group, candidates, body)
         _dispatch_only(call.admission, principal, request)
 
     # Names ------------------------------------------------------------------------------------------------------------
@@ -245,84 +223,11 @@ async def _exact_input(candidates: tuple[Candidate, ...], request: dict[str, Any
     if not all(one.deployment.exact_tokens for one in candidates):
         return None
     try:
-        counts = [await asyncio.to_thread(count_tokens, one.deployment.name, request) for one in candidates]
+        counts = [await asyncio.to_thread(prompt_tokens, one.deployment, request) for one in candidates]
     except Exception:
         log.exception("the tokenizer failed; the bound by bytes stands")
         return None
     return int(max(counts) * _EXACT_MARGIN) + _MARGIN_TOKENS
-
-
-def count_tokens(model: str, request: dict[str, Any]) -> int:
-    """Prompt tokens of a chat request by LiteLLM's tokenizer. Slow for long prompts: keep it off the event loop."""
-    counted = litellm.token_counter(
-        model=model,
-        messages=request.get("messages"),
-        tools=request.get("tools"),
-        tool_choice=request.get("tool_choice"),
-    )
-    return int(counted)
-
-
-# The request ------------------------------------------------------------------------------------------------------------
-
-
-def _sent_by_client(request: dict[str, Any]) -> dict[str, Any]:
-    """The body as the client sent it: LiteLLM's snapshot of it, without what LiteLLM had put into that already."""
-    taken = request["proxy_server_request"]
-    body = {name: value for name, value in taken["body"].items() if name not in _LITELLMS}
-    body |= dict.fromkeys(taken.get("credential_fields", ()))  # whose values LiteLLM keeps out of the snapshot
-    stated = (request.get("metadata") or {}).get("requester_metadata")
-    return body | {"metadata": stated} if stated else body
-
-
-def _refuse_overrides(body: dict[str, Any]) -> None:
-    """Refuse what would let the request choose a deployment or a price, or not be counted."""
-    for name in body:
-        if name in _OPERATORS or name.startswith(("mock_", "_")):
-            raise ParameterNotAllowed(name=name, param=name)
-    if body.get("stream") not in (None, True, False):
-        raise BadInput(problem="'stream' must be true or false.", param="stream")
-    if not isinstance(body.get("stream_options") or {}, dict):
-        raise BadInput(problem="'stream_options' must be an object.", param="stream_options")
-
-
-def _read_labels(call: Call, body: dict[str, Any]) -> None:
-    """Job and purpose: from our own headers, else from the request's metadata."""
-    metadata = body.get("metadata")
-    labels = metadata if isinstance(metadata, dict) else {}
-    if call.job_id is None:
-        job_id = call.headers.get("x-job-id") or labels.get("job_id")
-        if job_id is not None:
-            call.job_id = parse_job_id(job_id)
-    if call.purpose is None:
-        purpose = call.headers.get("x-purpose") or labels.get("purpose")
-        if purpose is not None:
-            call.purpose = parse_purpose(purpose)
-
-
-def parse_job_id(value: object) -> UUID:
-    """A job id as given by a client.
-
-    Raises:
-        NotFound: for what cannot be the id of a job.
-    """
-    try:
-        return UUID(str(value))
-    except ValueError:
-        raise NotFound(what="job", id=str(value)[:64], param="job_id") from None
-
-
-def parse_purpose(value: object) -> str:
-    """A purpose as given by a client.
-
-    Raises:
-        BadInput: when it is not text, too long, or holds NUL.
-    """
-    if not isinstance(value, str) or len(value) > _LONGEST_PURPOSE or "\x00" in value:
-        raise BadInput(
-            problem=f"'purpose' must be text of at most {_LONGEST_PURPOSE} characters, without NUL.", param="purpose"
-        )
-    return value
 
 
 def _dispatch_only(admission: Admission, principal: Principal, request: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ class Deployment:
     """
 
     name: str
+    model: str
+    """What LiteLLM calls the model itself, for its tokenizer."""
     context_tokens: int | None
     max_output_tokens: int | None
     price: Price | None
@@ -81,6 +83,7 @@ def _read(name: str) -> Deployment | None:
     providers = {str(info.get("litellm_provider") or "") for info in infos}
     return Deployment(
         name=name,
+        model=_model(listed[0]),
         context_tokens=_most(info.get("max_input_tokens") or info.get("max_tokens") for info in infos),
         max_output_tokens=_most(info.get("max_output_tokens") for info in infos),
         price=_price(infos, dearest=False),
@@ -89,11 +92,15 @@ def _read(name: str) -> Deployment | None:
     )
 
 
+def _model(entry: Mapping[str, Any]) -> str:
+    return str((entry.get("model_info") or {}).get("base_model") or (entry.get("litellm_params") or {}).get("model"))
+
+
 def _info(entry: Mapping[str, Any]) -> dict[str, Any]:
     """LiteLLM's facts of one deployment, overridden by what the configuration states for it."""
     params, stated = entry.get("litellm_params") or {}, entry.get("model_info") or {}
     try:
-        known = dict(litellm.get_model_info(stated.get("base_model") or params.get("model")))
+        known = dict(litellm.get_model_info(_model(entry)))
     except Exception:
         known = {}
     for source in (params, stated):

@@ -12,8 +12,8 @@ from starlette.types import Message, Receive, Scope
 
 from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
 from litellm_credits.money import dumps, loads
-from litellm_credits.proxy.admission import parse_job_id, parse_purpose
 from litellm_credits.proxy.call import Call
+from litellm_credits.proxy.request import parse_job_id, parse_purpose
 from litellm_credits.tenancy.keys import bearer_key
 from litellm_credits.tenancy.principals import Admin, Authenticator
 

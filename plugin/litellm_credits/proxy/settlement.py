@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-import litellm
-
 from litellm_credits.ledger.calls import Ending
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.models import CallBasis
@@ -20,8 +18,8 @@ from litellm_credits.money import dumps, to_credits
 from litellm_credits.pricing.charge import Charge, charge
 from litellm_credits.pricing.endings import Evidence, Verdict, judge
 from litellm_credits.pricing.usage import Usage
-from litellm_credits.proxy.admission import count_tokens
 from litellm_credits.proxy.call import Admission, Call, Candidate
+from litellm_credits.proxy.tokens import output_tokens, prompt_tokens
 
 log = logging.getLogger("litellm_credits.proxy")
 
@@ -193,9 +191,8 @@ def _within(usage: Usage, admission: Admission) -> Usage:
 
 
 def _count(served: Candidate, admission: Admission, output: str) -> Usage:
-    model = served.deployment.name
     try:
-        return Usage(count_tokens(model, admission.request), litellm.token_counter(model=model, text=output))
+        return Usage(prompt_tokens(served.deployment, admission.request), output_tokens(served.deployment, output))
     except Exception:
         log.exception("the tokenizer failed; a token is taken to be 4 bytes")
         return Usage(admission.prompt_tokens // 4, -(-len(output.encode()) // 4))
