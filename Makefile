@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 export LITELLM_LOCAL_MODEL_COST_MAP ?= True
 
-.PHONY: demo run test lint schema schema-check torture crash bench lock clean
+.PHONY: demo run test lint schema schema-check endings torture crash bench lock clean
 
 demo: $(VENV)/runtime
 	@$(BIN)/litellm-credits demo
@@ -28,6 +28,9 @@ schema: $(VENV)/development
 
 schema-check: $(VENV)/development
 	$(BIN)/python scripts/schema.py check
+
+endings: $(VENV)/development
+	$(BIN)/python -m pytest tests/proxy/test_endings.py tests/proxy/test_hard_endings.py --endings -q
 
 torture: $(VENV)/development
 	CREDITS_TORTURE_OPERATIONS=1000000 $(BIN)/python -m pytest tests/torture -s --timeout 3600

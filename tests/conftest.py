@@ -71,3 +71,24 @@ def stack(session_database_url: str, tmp_path_factory: pytest.TempPathFactory) -
     """The proxy with the shipped configuration and the stand-in provider."""
     with Stack(tmp_path_factory.mktemp("stack"), database_url=session_database_url) as running:
         yield running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--endings", action="store_true", help="print what each scenario's call ended as")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table scenario × asserted × observed: a scenario that passed was observed as its test asserts."""
+    if not config.getoption("--endings"):
+        return
+    from tests.proxy.gateway import OBSERVED
+
+    verdicts = {report.nodeid: kind for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())}
+    terminalreporter.section("endings")
+    for nodeid, call in OBSERVED.items():
+        scenario = nodeid.split("::", 1)[1].removeprefix("test_")
+        seen = (
+            f"{call['status']} {call['basis'] or '-'} {call['policy'] or '-'} {','.join(sorted(call['flags'])) or '-'}"
+        )
+        charged = f"{call['credits_charged'].normalize():f} of {call['credits_held'].normalize():f}"
+        terminalreporter.write_line(f"{verdicts.get(nodeid, '?'):7} {scenario:95} {seen} charged {charged}")

@@ -1,5 +1,6 @@
 """The proxy under test as its users see it: an operator's admin API, teams with keys, and the rows that tell what happened."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,9 @@ PRICE = {"pricing_input": "0.0005", "pricing_output": "0.0015"}
 INPUT, OUTPUT = Decimal("0.0005"), Decimal("0.0015")
 PROMPT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 """Fifteen prompt tokens."""
+
+OBSERVED: dict[str, dict[str, Any]] = {}
+"""The ended call of each test that looked at one, for `--endings`."""
 
 T = TypeVar("T")
 
@@ -162,6 +166,7 @@ class Team:
 
         call = wait_until(ended, what="the call's end")
         assert len(self.calls()) == 1
+        OBSERVED[os.environ["PYTEST_CURRENT_TEST"].removesuffix(" (call)")] = call
         return call
 
     def ledger(self) -> list[dict[str, Any]]:
