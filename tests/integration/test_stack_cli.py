@@ -161,6 +161,18 @@ def test_litellm_does_not_start_unmetered(section: str, name: str, database_url:
     assert section in refusal
 
 
+def test_litellm_does_not_start_with_a_second_copy_beside_its_configuration(database_url: str, tmp_path: Path) -> None:
+    """LiteLLM would run that copy with globals of its own: two meters, each seeing half of the calls."""
+    config = tmp_path / "proxy_config.yaml"
+    config.write_text(SHIPPED_CONFIG.read_text())
+    copy = tmp_path / "litellm_credits" / "proxy" / "plugin.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text((SHIPPED_CONFIG.parent / "plugin/litellm_credits/proxy/plugin.py").read_text())
+    refusal = refusal_of(litellm_command(config, CREDITS_DATABASE_URL=database_url))
+    assert "was loaded a second time" in refusal
+    assert "Move the configuration out of the folder" in refusal
+
+
 def test_the_demo_adds_up_and_can_be_repeated(tmp_path: Path) -> None:
     for _ in range(2):
         told = credits_command("demo", cwd=tmp_path)
