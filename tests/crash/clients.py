@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -80,6 +81,7 @@ class Clients:
         self.attempts: list[Attempt] = []
         self.seen = 0
         self._noting = threading.Lock()
+        self._going = threading.Event()
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._call_on, args=(teams[index % len(teams)], Random(f"{seed} {index}")))
@@ -87,6 +89,7 @@ class Clients:
         ]
 
     def __enter__(self) -> "Clients":
+        self._going.set()
         for thread in self._threads:
             thread.start()
         return self
@@ -96,10 +99,19 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """No new calls in the block: starting a proxy takes much longer beside them."""
+        self._going.clear()
+        try:
+            yield
+        finally:
+            self._going.set()
+
     def _call_on(self, team: Team, random: Random) -> None:
         weights, wishes = zip(*_WISHES, strict=True)
         with team.http(timeout=60) as http:
-            while not self._stopping.is_set():
+            while self._going.wait() and not self._stopping.is_set():
                 (wish,) = random.choices(wishes, weights)
                 attempt = Attempt(f"crash-{uuid4().hex}", team.team_id, wish)
                 try:

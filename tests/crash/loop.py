@@ -163,7 +163,8 @@ def _kill(
         target = clients.seen + random.randint(1, MOST_CALLS_BETWEEN_KILLS)
         wait_until(lambda: clients.seen >= target, seconds=RECOVERY_SECONDS, what="recovery")  # noqa: B023
         if "worker" in kind or "proxy" in kind:
-            proxy.wait_for_workers()
+            with clients.resting():
+                proxy.wait_for_workers()
         match kind:
             case "postgres":
                 with postgres.killed():
@@ -179,6 +180,8 @@ def _kill(
                 proxy.kill_worker(random)
             case "proxy":
                 proxy.kill()
+                with clients.resting():
+                    proxy.start()
         report.kills[kind] += 1
         say(f"kill {report.kills.total()} of {rounds}: {kind}; {len(clients.attempts)} calls, {clients.seen} seen")
     target = clients.seen + 1

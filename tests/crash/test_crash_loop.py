@@ -5,7 +5,7 @@ from pathlib import Path
 from .clients import Outcome
 from .loop import run
 
-ROUNDS = 8
+ROUNDS = 7
 
 
 def test_after_kills_under_load_every_credit_is_explained(tmp_path: Path) -> None:

@@ -102,7 +102,12 @@ class Proxy:
             workers=WORKERS,
             config=self._config,
             provider=None,
-            env={"CREDITS_LEASE_SECONDS": str(LEASE_SECONDS), "CREDITS_SETTLE_WAIT_SECONDS": str(SETTLE_WAIT_SECONDS)},
+            env={
+                "CREDITS_LEASE_SECONDS": str(LEASE_SECONDS),
+                "CREDITS_SETTLE_WAIT_SECONDS": str(SETTLE_WAIT_SECONDS),
+                # uvicorn's 5 s would take a worker that is slow to import LiteLLM under load for a hung one, for ever
+                "TIMEOUT_WORKER_HEALTHCHECK": "60",
+            },
         )
         self._running.enter_context(stack)
         self.stacks.append(stack)
@@ -115,13 +120,12 @@ class Proxy:
         self._port.release()
 
     def kill(self) -> None:
-        """Kill -9 the supervisor and all workers at once, and start it again."""
+        """Kill -9 the supervisor and all workers at once."""
         supervisor = psutil.Process(self.stacks[-1].proxy.process.pid)
         family = [supervisor, *supervisor.children(recursive=True)]
         os.killpg(supervisor.pid, signal.SIGKILL)
         _wait_for_end_of(family)
         self._running.close()
-        self.start()
 
     def kill_worker(self, random: Random) -> None:
         """Kill -9 one worker. The others go on, and the supervisor starts another."""
