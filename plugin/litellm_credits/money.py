@@ -17,6 +17,8 @@ CREDIT_STEP = Decimal("1e-10")
 MAX_CREDITS = Decimal("1e13")
 """Amounts at or above this are refused as input, so that sums of them still fit NUMERIC(24,10)."""
 
+_MOST_DIGITS = 400
+
 TOKENS_PER_PRICE = Decimal(1000)
 """Prices are USD per this many tokens."""
 
@@ -51,9 +53,16 @@ def loads(body: bytes | str) -> Any:
     """Parse JSON; numbers with a fraction or exponent become `Decimal`, never float.
 
     Raises:
-        ValueError: when `body` is not JSON (NaN and Infinity are not).
+        ValueError: when `body` is not JSON (NaN and Infinity are not), or holds a number that no double could.
     """
-    return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+    return json.loads(body, parse_float=_decimal, parse_constant=_refuse_constant)
+
+
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if abs(number.adjusted()) > _MOST_DIGITS:  # written out, 1e999999999 would take a gigabyte
+        raise ValueError(f"{text[:32]} is out of range")
+    return number
 
 
 def _refuse_constant(name: str) -> object:
