@@ -33,7 +33,7 @@ endings: $(VENV)/development
 	$(BIN)/python -m pytest tests/proxy/test_endings.py tests/proxy/test_hard_endings.py --endings -q
 
 torture: $(VENV)/development
-	CREDITS_TORTURE_OPERATIONS=1000000 $(BIN)/python -m pytest tests/torture -s --timeout 3600
+	CREDITS_TORTURE_OPERATIONS=1000000 CREDITS_TORTURE_EXAMPLES=400 $(BIN)/python -m pytest tests/torture -s --timeout 3600
 
 crash: $(VENV)/development
 	$(BIN)/python -m tests.crash.loop --rounds 200
