@@ -15,7 +15,7 @@ run: $(VENV)/runtime
 	@$(BIN)/litellm-credits run
 
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
