@@ -157,7 +157,11 @@ COLUMN_TYPES = {
 
 def rows() -> dict[str, type[models.Row]]:
     """The row models by the table that their docstrings name."""
-    return {re.findall(r"Table credits\.(\w+)\.", row.__doc__ or "")[-1]: row for row in models.Row.__subclasses__()}
+    return {
+        re.findall(r"Table credits\.(\w+)\.", row.__doc__ or "")[-1]: row
+        for row in models.Row.__subclasses__()
+        if row.__module__ == models.__name__
+    }
 
 
 def test_models_have_the_columns_of_the_database(db: psycopg.Connection[Any]) -> None:
