@@ -14,10 +14,13 @@ from uuid import uuid4
 
 import httpx
 
-from tests.proxy.gateway import Team, credits_for
+from tests.proxy.gateway import Team, credits_for, wait_until
 
 WORDS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 """With an id before them, fifteen prompt tokens."""
+
+RECOVERY_SECONDS = 60.0
+"""How long service may be away after a kill."""
 
 _WHOLE = credits_for(15, 8)
 _PAUSE_SECONDS = 0.05
@@ -98,6 +101,11 @@ class Clients:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for(self, calls: int) -> None:
+        """Return when so many more answers were seen to their end."""
+        target = self.seen + calls
+        wait_until(lambda: self.seen >= target, seconds=RECOVERY_SECONDS, what=f"{calls} more answers")
 
     @contextmanager
     def resting(self) -> Iterator[None]:
