@@ -208,6 +208,8 @@ class Stack:
                 "CREDITS_DATA_DIR": str(self.data_dir),
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
                 "LITELLM_LOG": "ERROR",
+                # uvicorn's supervisor kills workers that do not answer for 5 s, as one that imports LiteLLM may not.
+                "TIMEOUT_WORKER_HEALTHCHECK": "60",
                 "LITELLM_MODE": "PRODUCTION",  # else it reads a .env file of any folder above its own
             },
             cwd=self.data_dir,
