@@ -15,4 +15,6 @@ def test_a_number_that_no_double_could_be_is_not_json(number: str) -> None:
 
 
 def test_numbers_keep_their_digits() -> None:
-    assert money.dumps({"credits": Decimal("0.0001950000"), "big": Decimal("1E+3")}) == b'{"credits":0.000195,"big":1000}'
+    assert (
+        money.dumps({"credits": Decimal("0.0001950000"), "big": Decimal("1E+3")}) == b'{"credits":0.000195,"big":1000}'
+    )
