@@ -1,6 +1,5 @@
 """Jobs: opened, worked on by calls, completed once, read, deleted."""
 
-import uuid
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -51,7 +50,7 @@ async def test_the_admin_opens_a_job_for_a_team(admin: Api, team: Team) -> None:
     assert error["param"] == "team_id"
 
 
-@pytest.mark.parametrize("job_id", [str(uuid.uuid4()), "xyz", "%20", "1605ea72"])
+@pytest.mark.parametrize("job_id", ["91cfa4d6-454a-4ecc-964c-bd186e5d62b5", "xyz", "%20", "1605ea72"])
 @pytest.mark.parametrize(("method", "path", "body"), NOT_FOUND)
 async def test_an_unknown_job_is_not_found(team: Team, job_id: str, method: str, path: str, body: Any) -> None:
     await team.api.refused(404, "not_found", method, f"/jobs/{job_id}{path}", body)
