@@ -252,3 +252,18 @@ def processes_of(data_dir: Path) -> list[Mapping[str, object]]:
         and process.status() != psutil.STATUS_ZOMBIE
         and (str(data_dir) in " ".join(process.info["cmdline"] or ()) or str(data_dir) in (process.info["cwd"] or ""))
     ]
+
+
+@pytest.mark.parametrize("delay_ms", range(0, 24, 3))
+def test_a_keeper_told_twice_to_end_still_stops_its_server(tmp_path: Path, delay_ms: int) -> None:
+    """A dying owner closes its input and has it sent SIGTERM: the second must not interrupt what the first began."""
+    command = [sys.executable, "-m", "litellm_credits.stack.keeper", str(tmp_path)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline().startswith(b"postgresql://")
+        keeper.stdin.close()
+        time.sleep(delay_ms / 1000)  # the moments at which the second may come
+        keeper.send_signal(signal.SIGTERM)
+        keeper.wait(30)
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()

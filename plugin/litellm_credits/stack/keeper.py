@@ -15,14 +15,24 @@ from litellm_credits.errors import StartupRefused
 
 
 def main() -> None:
-    """Serve until the owner closes our input or sends SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    """Serve until the owner closes our input, sends SIGTERM, or dies, which does both: what comes second must not interrupt
+    the stopping of the server."""
+    stopping = False
+
+    def stop(*_: object) -> None:
+        if not stopping:
+            sys.exit()
+
+    signal.signal(signal.SIGTERM, stop)
     try:
-        print(embedded.start(Path(sys.argv[1]), stop_at_exit=True), flush=True)
-    except StartupRefused as refusal:
-        print(refusal.message, flush=True)
-        sys.exit(1)
-    sys.stdin.read()
+        try:
+            print(embedded.start(Path(sys.argv[1]), stop_at_exit=True), flush=True)
+        except StartupRefused as refusal:
+            print(refusal.message, flush=True)
+            sys.exit(1)
+        sys.stdin.read()
+    finally:
+        stopping = True
 
 
 if __name__ == "__main__":
