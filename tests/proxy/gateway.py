@@ -33,7 +33,7 @@ def credits_for(prompt: int, completion: int) -> Decimal:
     return (prompt * INPUT + completion * OUTPUT) / 1000 * 10
 
 
-def wait_until(condition: Callable[[], T | None], *, seconds: float = 15, what: str = "the condition") -> T:
+def wait_until(condition: Callable[[], T | None], *, seconds: float = 60, what: str = "the condition") -> T:
     """Poll until `condition` gives something true, and return it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -164,7 +164,8 @@ class Team:
             calls = self.calls()
             return calls[0] if calls and all(call["status"] != "held" for call in calls) else None
 
-        call = wait_until(ended, what="the call's end")
+        # Where every worker was killed, a new one must first import LiteLLM before it can sweep.
+        call = wait_until(ended, seconds=120, what="the call's end")
         assert len(self.calls()) == 1
         OBSERVED[os.environ["PYTEST_CURRENT_TEST"].removesuffix(" (call)")] = call
         return call
