@@ -16,6 +16,8 @@ from .conftest import HERE, running_gateway
 from .gateway import Gateway, Team, credits_for, wait_until
 from .test_endings import RawClient, attempt, expect
 
+pytestmark = pytest.mark.timeout(400)  # workers are killed here, and new ones take their time
+
 LEASE_SECONDS = 4
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
