@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import json
 import os
+import threading
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -460,6 +461,40 @@ async def test_when_the_tokenizer_fails_output_is_counted_by_bytes(
     # LiteLLM estimates a stream itself, by a tokenizer of its own; a whole answer it does not.
     assert row["completion_tokens"] == (11 if stream else -(-len(" ".join(WORDS)) // 4))
     assert 0 < row["credits_charged"] < row["credits_held"]
+
+
+async def test_a_call_cancelled_while_its_tokens_are_counted_is_settled(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold would else be renewed for as long as the process lives."""
+    counting, finish = threading.Event(), threading.Event()
+
+    def slow(*args: object, **kwargs: object) -> int:
+        counting.set()
+        assert finish.wait(20)
+        return 5
+
+    monkeypatch.setattr(litellm, "token_counter", slow)
+    proxy.route("first").mock(return_value=whole(None))
+    proxy.arrive()
+    chat = asyncio.create_task(proxy.chat(max_tokens=100))
+    assert await asyncio.to_thread(counting.wait, 20)
+    chat.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chat
+    finish.set()
+    await proxy.engine.ledger.drain()
+    row = proxy.row()
+    assert (row["status"], row["basis"]) == ("settled", "counted_output")
+
+
+async def test_an_answer_that_cannot_be_priced_keeps_no_hold(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litellm_credits.proxy.settlement.charge", _broken)
+    proxy.route("first").mock(return_value=whole(None))
+    proxy.arrive()
+    await proxy.chat(max_tokens=100)
+    row = proxy.row()
+    assert (row["status"], row["flags"]) == ("voided", ["needs_reconciliation"])
 
 
 async def test_when_the_tokenizer_fails_the_cheap_bound_decides(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,11 +149,12 @@ class Ledger:
         """As `end`, without waiting: for callers that are being cancelled."""
         self._write(ending)
 
-    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work`, which ends a call, beside everything else; `drain` waits for it too."""
         task = asyncio.create_task(work)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task
 
     def _write(self, ending: Ending, *, unknown: HoldRequest | None = None) -> asyncio.Future[Receipt | None]:
         write = _Write(ending, asyncio.get_running_loop().create_future(), unknown)

@@ -55,10 +55,13 @@ class Settlements:
         self._record_bytes = record_bytes
 
     async def settle(self, call: Call, answer: Answer) -> None:
-        """Charge a call that a provider answered, in full or in part, and return once that is durable."""
+        """Charge a call that a provider answered, in full or in part, and return once that is durable.
+
+        Cancelling the caller does not cancel it: tokens may have to be counted first.
+        """
         if call.open:
             call.ended = True
-            call.receipt = await self._ledger.end(await self._ending(call, answer))
+            await asyncio.shield(self._ledger.in_background(self._end(call, answer)))
 
     async def void(self, call: Call, error: BaseException | None, *, flags: tuple[str, ...] = ()) -> None:
         """Release the hold of a call that no provider answered, and keep why."""
@@ -70,10 +73,16 @@ class Settlements:
         """As `settle`, without waiting: for a call whose client or task has gone."""
         if call.open:
             call.ended = True
-            self._ledger.in_background(self._settle_abandoned(call, answer))
+            self._ledger.in_background(self._end(call, answer))
 
-    async def _settle_abandoned(self, call: Call, answer: Answer) -> None:
-        call.receipt = await self._ledger.end(await self._ending(call, answer))
+    async def _end(self, call: Call, answer: Answer) -> None:
+        try:
+            ending = await self._ending(call, answer)
+        except Exception:  # whatever it is, the hold must not outlive it
+            log.exception("an answer could not be priced; the call is voided and flagged")
+            flags = (*answer.flags, "needs_reconciliation")
+            ending = self._voided(call, Verdict(None, None, flags), answer.error)
+        call.receipt = await self._ledger.end(ending)
 
     async def _ending(self, call: Call, answer: Answer) -> Ending:
         admission, held = call.admission, call.held
