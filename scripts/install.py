@@ -10,6 +10,8 @@ import venv
 from pathlib import Path
 
 OLDEST = (3, 11)
+LOCKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
+"""A lock names everything. Asked to look for dependencies too, older pips stumble over extras whose newest version is not the locked one."""
 
 
 def main() -> None:
@@ -22,7 +24,7 @@ def main() -> None:
         say(f"creating {folder}")
         venv.create(folder, with_pip=True)
     total = sum(1 for line in lock.read_text().splitlines() if "==" in line)
-    pip(python, ["install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], f"installing {lock}", total)
+    pip(python, ["install", *LOCKED, "-r", str(lock)], f"installing {lock}", total)
     pip(python, ["install", "--no-deps", "-e", "."], "installing litellm-credits", 1)
 
 
