@@ -11,7 +11,7 @@ from pathlib import Path
 
 OLDEST = (3, 11)
 LOCKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
-"""A lock names everything. Asked to look for dependencies too, older pips stumble over extras whose newest version is not the locked one."""
+"""A lock names everything. Left to look for more, older pips stumble over an extra whose newest version is not the locked one."""
 
 
 def main() -> None:
