@@ -133,15 +133,15 @@ class ModelNotAllowed(CreditsError):
 
 class PriceUnknown(CreditsError):
     """
-    Model alias '{model}' has no price and LiteLLM knows none for '{actual_model}', so the call could not be billed. The
-    operator must set pricing_input and pricing_output on the alias.
+    Model alias '{model}' has no price for calls of this kind and LiteLLM knows none for '{actual_model}', so the call could
+    not be billed. The operator must set {needed} on the alias.
     """
 
     status, code, type = 403, "price_unknown", "permission_error"
 
 
 class RouteNotMetered(CreditsError):
-    """{method} {path} is not open to virtual keys: calls on it could not be metered."""
+    """{method} {path} is not open to virtual keys: {reason}."""
 
     status, code, type = 403, "route_not_metered", "permission_error"
 

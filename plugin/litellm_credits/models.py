@@ -53,6 +53,7 @@ class CallBasis(StrEnum):
     held_estimate = "held_estimate"
     zero_output = "zero_output"
     cache_hit = "cache_hit"
+    request_units = "request_units"
 
 
 class TransactionType(StrEnum):
@@ -116,6 +117,8 @@ class ModelAlias(Row):
     pricing_input: Decimal | None
     """USD per 1,000 tokens; null: LiteLLM's own price of the model."""
     pricing_output: Decimal | None
+    pricing_rates: dict[str, Any]
+    """The other rates, by name, as text (catalog/rates.py): parts of tokens per 1,000, units for one, tiers."""
     max_output_tokens: int | None
     """Cap on output tokens per choice, written into requests that state none."""
     status: CatalogStatus
@@ -241,10 +244,17 @@ class LlmCall(Row):
     completion_tokens: int | None
     total_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     reasoning_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    units: dict[str, Any] | None
+    """What was counted beside tokens, by unit: images, seconds, ..."""
     pricing_input: Decimal
     """USD per 1,000 tokens, as used for the charge."""
     pricing_output: Decimal
+    pricing_rates: dict[str, Any] | None
+    """The other rates of that price, as on the alias."""
     cost_usd: Decimal | None
     provider_cost_usd: Decimal | None
     """What LiteLLM says the provider charges."""

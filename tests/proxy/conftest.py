@@ -34,6 +34,21 @@ DEPLOYMENTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name 
 
 NOT_IN_ANY_GROUP = {"outside"}
 
+_VENDORS = {
+    "instruct": ("text-completion-openai/gpt-3.5-turbo-instruct", "/v1"),
+    "claude": ("anthropic/claude-sonnet-4-5", ""),
+    "gemini": ("gemini/gemini-2.5-flash", "/v1beta/models/gemini-2.5-flash"),
+    "rerank": ("cohere/rerank-v3.5", "/v2/rerank"),
+    "ocr": ("mistral/mistral-ocr-latest", "/v1"),
+}
+VENDOR_BEHAVIOURS = ("ok", "no-usage", "err500", "hang", "hang-mid", "abort", "gated")
+VENDOR_DEPLOYMENTS = {
+    f"{vendor}-{behaviour}": (model, behaviour, path)
+    for vendor, (model, path) in _VENDORS.items()
+    for behaviour in VENDOR_BEHAVIOURS
+} | {"tokens": ("openai/gpt-3.5-turbo", "tokens", "/v1")}
+"""model_name → LiteLLM's model, the behaviour behind it, and the path under that which LiteLLM is told."""
+
 
 def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
     """The shipped configuration with this suite's deployments; `changes` are merged into its sections."""
@@ -50,6 +65,27 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
             | more,
         }
         for name, (behaviour, more) in DEPLOYMENTS.items()
+    ]
+    config["model_list"] += [
+        {
+            "model_name": name,
+            "litellm_params": {
+                "model": model,
+                "api_base": f"{provider_url}/b/{behaviour}{path}",
+                "api_key": "sk-provider",
+                "max_retries": 0,
+            },
+        }
+        for name, (model, behaviour, path) in VENDOR_DEPLOYMENTS.items()
+    ]
+    config["general_settings"]["pass_through_endpoints"] = [
+        {"path": "/partner/find", "target": f"{provider_url}/b/ok/search", "auth": True, "cost_per_request": 0.01},
+        {
+            "path": "/partner/broken",
+            "target": f"{provider_url}/b/err500/search",
+            "auth": True,
+            "cost_per_request": 0.01,
+        },
     ]
     config["router_settings"] |= {
         "retry_after": 0,

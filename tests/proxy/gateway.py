@@ -71,16 +71,16 @@ class Gateway:
 
     def prepare(self) -> None:
         """One organization, and one alias and one access group over every behaviour of the provider, unless they are there."""
-        self._create("/api/organizations/create", {"organization_id": "acme", "name": "Acme"})
+        self.create("/api/organizations/create", {"organization_id": "acme", "name": "Acme"})
         prices = {name: float(price) for name, price in PRICE.items()}
         for alias in self.aliases:
-            self._create(
+            self.create(
                 "/api/models/aliases/create",
                 {"model_alias": alias, "provider": "openai", "actual_model": alias} | prices,
             )
-        self._create("/api/model-access-groups/create", {"group_name": self.group, "model_aliases": self.aliases})
+        self.create("/api/model-access-groups/create", {"group_name": self.group, "model_aliases": self.aliases})
 
-    def _create(self, path: str, body: object) -> None:
+    def create(self, path: str, body: object) -> None:
         response = self.admin.post(path, json=body)
         assert response.status_code in (200, 409), response.text
 

@@ -18,6 +18,8 @@ from starlette.routing import Route
 
 from litellm_credits.demo.provider import Chunks, completion, usage_of, wanted_tokens, word_tokens
 
+from . import vendors
+
 ANSWER = ["Hello,", "this", "is", "a", "test!", "Bye", "for", "now."]
 """Eight completion tokens, one a word."""
 
@@ -363,7 +365,9 @@ async def log(request: Request) -> Response:
 
 
 async def open_gate(request: Request) -> Response:
-    gates[request.path_params["gate"]].set()
+    name = request.path_params["gate"]
+    gates[name].set()
+    vendors.gates.setdefault(name, asyncio.Event()).set()
     return Response()
 
 
@@ -373,5 +377,6 @@ app = Starlette(
         Route("/log", log),
         Route("/open/{gate}", open_gate, methods=["POST"]),
         Route("/health", lambda request: Response("ok")),
+        *vendors.ROUTES,
     ]
 )

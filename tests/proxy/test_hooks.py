@@ -47,9 +47,12 @@ with warnings.catch_warnings():
     from litellm.types.utils import all_litellm_params
 
     from litellm_credits.pricing.plan import Plan
+    from litellm_credits.proxy.admission import Admissions
     from litellm_credits.proxy.call import CURRENT, Call
     from litellm_credits.proxy.hooks import CreditsHooks
     from litellm_credits.proxy.refusal import refuse
+    from litellm_credits.proxy.resolution import Names
+    from litellm_credits.proxy.routes import TABLE
     from litellm_credits.proxy.settlement import Settlements
 
 pytestmark = pytest.mark.filterwarnings(
@@ -111,7 +114,8 @@ class Proxy:
 
     def arrive(self, caller: Admin | Principal | None = None, **headers: str) -> Call:
         """A request comes in, as the ring and auth note it."""
-        call = Call("POST", "/v1/chat/completions", headers, caller=caller or self.principal)
+        path = "/v1/chat/completions"
+        call = Call("POST", path, headers, match=TABLE.find("POST", path), caller=caller or self.principal)
         CURRENT.set(call)
         return call
 
@@ -127,7 +131,11 @@ class Proxy:
 
     async def admit(self, call_type: str = "acompletion", **body: Any) -> dict[str, Any]:
         """The request data that leaves the pre-call hook."""
-        return await self.hooks.async_pre_call_hook(self.key, DualCache(), self.data(**body), call_type)
+        data = self.data(**body)
+        call = CURRENT.get()
+        if call is not None:
+            call.received[:] = json.dumps(data["proxy_server_request"]["body"]).encode()
+        return await self.hooks.async_pre_call_hook(self.key, DualCache(), data, call_type)
 
     async def dispatch(self, data: dict[str, Any]) -> Any:
         """The provider's answer, or its error, through LiteLLM's router."""
@@ -228,6 +236,7 @@ async def proxy(
             description=None,
             pricing_input=Decimal("0.0005"),
             pricing_output=Decimal("0.0015"),
+            pricing_rates=None,
             max_output_tokens=None,
             access_groups=[],
         )
@@ -245,7 +254,8 @@ async def proxy(
     )
     principal = await engine.authenticator.caller(team.virtual_key)
     assert isinstance(principal, Principal)
-    hooks = CreditsHooks(engine, Settlements(engine.ledger, record_bytes=32_768))
+    admissions = Admissions(engine, Names(engine, {}))
+    hooks = CreditsHooks(admissions, Settlements(engine.ledger, record_bytes=32_768))
     monkeypatch.setattr(litellm, "callbacks", [hooks])
     yield Proxy(engine, rig, router, provider, hooks, principal)
     await engine.stop()
@@ -426,12 +436,12 @@ async def test_a_stream_whose_reader_goes_away_is_charged_for_what_came(proxy: P
 
     async def read(most: int | None) -> None:
         async for _ in chunks:
-            if len(call.output) == most:
+            if call.reader is not None and len(call.reader.text) == most:
                 return
 
     if end == "cancelled":
         reader = asyncio.create_task(read(None))
-        await eventually(lambda: len(call.output) == 3)
+        await eventually(lambda: call.reader is not None and len(call.reader.text) == 3)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
@@ -674,7 +684,7 @@ def test_litellm_knows_every_hook_that_we_override(name: str) -> None:
 
 async def test_a_proxy_exception_reaches_the_client_with_its_status_and_type() -> None:
     """P8. The ring puts our body in place of one whose status is an error; with another status the refusal would be lost."""
-    error = refuse(RouteNotMetered(method="POST", path="/v1/embeddings"))
+    error = refuse(RouteNotMetered(method="POST", path="/v1/embeddings", reason="so"))
     assert isinstance(error, ProxyException)
     request = Request({"type": "http", "method": "POST", "path": "/v1/embeddings", "headers": []})
     handler: Callable[..., Any] = proxy_server.app.exception_handlers[ProxyException]

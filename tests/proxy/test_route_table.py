@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.routing import compile_path
 
-from litellm_credits.proxy.routes import ENDPOINTS, ROUTES, Access, Route, find
+from litellm_credits.proxy.routes import ENDPOINTS, TABLE, Access, Route
 
 HTTP = ("GET", "POST", "PUT", "PATCH", "DELETE")
 FILLINGS = (
@@ -62,7 +62,7 @@ def _requests(routes: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _named(method: str, template: str) -> Route | None:
     """The line of the table that names this route of the application."""
-    match = find(method, _filled(template, "x"))
+    match = TABLE.find(method, _filled(template, "x"))
     if match is None or (match.route.access is not Access.REFUSED and match.route.path != template):
         return None
     return match.route
@@ -93,16 +93,16 @@ def test_a_new_route_of_litellm_is_noticed(walked: dict[str, list[dict[str, Any]
 
 def test_no_line_of_the_table_is_stale(walked: dict[str, list[dict[str, Any]]]) -> None:
     requests = set(_requests(walked["routes"]))
-    open_to_keys = {(method, route.path) for route in ROUTES for method in route.methods}
+    open_to_keys = {(method, route.path) for route in TABLE.routes for method in route.methods}
     deciding = {_named(*request) for request in requests}
 
     assert open_to_keys - requests == set()
-    assert [route.path for route in ROUTES if route.access is Access.REFUSED and route not in deciding] == []
+    assert [route.path for route in TABLE.routes if route.access is Access.REFUSED and route not in deciding] == []
 
 
 def test_open_routes_ask_for_a_key(walked: dict[str, list[dict[str, Any]]]) -> None:
     asking = {route["path"] for route in walked["routes"] if route["asks_for_a_key"]}
-    open_to_keys = {route for route in ROUTES if route.access is not Access.REFUSED}
+    open_to_keys = {route for route in TABLE.routes if route.access is not Access.REFUSED}
 
     assert {route.endpoint for route in open_to_keys if route.path not in asking} == {"health"}
     assert ENDPOINTS["health"].access is Access.FREE
@@ -119,8 +119,8 @@ def test_an_open_path_goes_where_the_table_says(walked: dict[str, list[dict[str,
     reached = set()
     paths = {_filled(template, filling) for template in templates for filling in FILLINGS}
     for path, method in product(paths, HTTP):
-        match = find(method, path)
+        match = TABLE.find(method, path)
         if match is not None and match.route.access is not Access.REFUSED:
             assert (method, path, taken_by(method, path)) == (method, path, match.route.path)
             reached.add(match.route)
-    assert reached == {route for route in ROUTES if route.access is not Access.REFUSED}
+    assert reached == {route for route in TABLE.routes if route.access is not Access.REFUSED}

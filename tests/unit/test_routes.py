@@ -2,11 +2,11 @@
 
 import pytest
 
-from litellm_credits.proxy.routes import ENDPOINTS, REFUSED, ROUTES, Access, Route, Table, find
+from litellm_credits.proxy.routes import ENDPOINTS, REFUSED, TABLE, Access, Route, Table
 
 
 def _outcome(method: str, path: str) -> tuple[str, str | None] | None:
-    match = find(method, path)
+    match = TABLE.find(method, path)
     return None if match is None else (match.route.endpoint or match.route.access, match.model)
 
 
@@ -64,7 +64,7 @@ def test_an_open_route_is_found_with_the_model_of_its_url(
     ],
 )
 def test_a_route_of_a_refused_family_is_refused_with_its_reason(method: str, path: str) -> None:
-    match = find(method, path)
+    match = TABLE.find(method, path)
 
     assert match is not None
     assert match.route.access is Access.REFUSED
@@ -107,20 +107,20 @@ def test_a_route_of_a_refused_family_is_refused_with_its_reason(method: str, pat
     ],
 )
 def test_another_form_of_a_path_is_unknown(path: str) -> None:
-    assert find("POST", path) is None
+    assert TABLE.find("POST", path) is None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "TRACE", "post", "POST ", "WEBSOCKET", ""])
 def test_another_method_is_unknown(method: str) -> None:
-    assert find(method, "/v1/chat/completions") is None
-    assert find(method, "/engines/gpt-4o/embeddings") is None
+    assert TABLE.find(method, "/v1/chat/completions") is None
+    assert TABLE.find(method, "/engines/gpt-4o/embeddings") is None
 
 
 def test_every_line_is_written_once() -> None:
-    lines = [(route.path, method) for route in ROUTES for method in route.methods or ("any",)]
+    lines = [(route.path, method) for route in TABLE.routes for method in route.methods or ("any",)]
 
     assert len(lines) == len(set(lines))
-    assert {route.endpoint for route in ROUTES if route.access is not Access.REFUSED} == set(ENDPOINTS)
+    assert {route.endpoint for route in TABLE.routes if route.access is not Access.REFUSED} == set(ENDPOINTS)
 
 
 def test_an_operator_can_open_a_route_of_a_refused_family() -> None:

@@ -24,6 +24,7 @@ from litellm_credits.api.services import InServices
 from litellm_credits.catalog.aliases import AliasView
 from litellm_credits.catalog.groups import GroupView
 from litellm_credits.models import CatalogStatus
+from litellm_credits.pricing.rates import Rates
 
 aliases = APIRouter(prefix="/models/aliases", tags=["models"], route_class=Route, dependencies=[Depends(needs_admin)])
 groups = APIRouter(
@@ -32,7 +33,7 @@ groups = APIRouter(
 
 
 class NewAlias(RequestModel):
-    """What an alias is made of. Prices: both or neither; without them LiteLLM's own price of the model counts."""
+    """What an alias is made of. Prices of tokens: both or neither. Without any price LiteLLM's own price of the model counts."""
 
     model_alias: Name
     display_name: Text255 | None = None
@@ -41,6 +42,7 @@ class NewAlias(RequestModel):
     description: Description | None = None
     pricing_input: Price | None = None
     pricing_output: Price | None = None
+    pricing_rates: Rates | None = Field(None, description="The other rates: parts of tokens, units, long prompts.")
     max_output_tokens: TokenLimit | None = None
     access_groups: Names = Field(default_factory=list)
 
@@ -54,6 +56,7 @@ class AliasChanges(RequestModel):
     description: Description | None = None
     pricing_input: Price | None = None
     pricing_output: Price | None = None
+    pricing_rates: Rates | None = Field(None, description="The other rates: parts of tokens, units, long prompts.")
     max_output_tokens: TokenLimit | None = None
     status: CatalogStatus = UNSET
     access_groups: Names = UNSET

@@ -8,6 +8,8 @@ from litellm_credits.db.database import Database, Row, Transaction
 from litellm_credits.db.queries import Query, load
 from litellm_credits.errors import AlreadyExists, BadInput, NotFound
 from litellm_credits.models import ModelAlias
+from litellm_credits.pricing.charge import TOKEN_RATES
+from litellm_credits.pricing.rates import Rates
 
 _SQL = load("catalog")
 
@@ -34,6 +36,7 @@ class Aliases:
         description: str | None,
         pricing_input: Decimal | None,
         pricing_output: Decimal | None,
+        pricing_rates: Rates | None,
         max_output_tokens: int | None,
         access_groups: list[str],
     ) -> AliasView:
@@ -52,6 +55,7 @@ class Aliases:
             "description": description,
             "pricing_input": pricing_input,
             "pricing_output": pricing_output,
+            "pricing_rates": money.dumps(pricing_rates.stored() if pricing_rates else {}).decode(),
             "max_output_tokens": max_output_tokens,
         }
         async with self._db.transaction() as tx:
@@ -83,6 +87,9 @@ class Aliases:
             BadInput: one price would stand without the other.
         """
         async with self._db.transaction() as tx:
+            rates = changes.get("pricing_rates")
+            if isinstance(rates, Rates):
+                changes = changes | {"pricing_rates": rates.stored()}
             key = {"model_alias": model_alias, "changes": money.dumps(changes).decode()}
             if await tx.one(_SQL.update_alias, key) is None:
                 raise NotFound(what="model alias", id=model_alias)
@@ -124,3 +131,7 @@ def _check_prices(row: Row) -> None:
     if (row["pricing_input"] is None) != (row["pricing_output"] is None):
         missing = "pricing_input" if row["pricing_input"] is None else "pricing_output"
         raise BadInput(problem="pricing_input and pricing_output go together: set both, or neither", param=missing)
+    if row["pricing_input"] is None and any(name in row["pricing_rates"] for name in (*TOKEN_RATES, "tiers")):
+        raise BadInput(
+            problem="rates of parts of tokens need pricing_input and pricing_output beside them", param="pricing_rates"
+        )

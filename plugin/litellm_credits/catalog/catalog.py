@@ -7,12 +7,12 @@ anything in the catalog changed.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 
 from litellm_credits.db.database import Database
 from litellm_credits.db.listen import EVERYTHING
 from litellm_credits.db.queries import load
 from litellm_credits.errors import ModelNotAllowed
+from litellm_credits.pricing.charge import Price
 
 _SQL = load("catalog")
 _DEAF_TTL_SECONDS = 1.0
@@ -20,13 +20,12 @@ _DEAF_TTL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A name that teams call. Prices in USD per 1,000 tokens, both or neither set."""
+    """A name that teams call. `price` None: it states none, LiteLLM's own counts."""
 
     name: str
     provider: str
     actual_model: str
-    pricing_input: Decimal | None
-    pricing_output: Decimal | None
+    price: Price | None
     max_output_tokens: int | None
 
 
@@ -99,8 +98,7 @@ class CatalogCache:
                 name=row["model_alias"],
                 provider=row["provider"],
                 actual_model=row["actual_model"],
-                pricing_input=row["pricing_input"],
-                pricing_output=row["pricing_output"],
+                price=Price.stated(row["pricing_input"], row["pricing_output"], row["pricing_rates"]),
                 max_output_tokens=row["max_output_tokens"],
             )
             for row in await self._db.all(_SQL.active_aliases)

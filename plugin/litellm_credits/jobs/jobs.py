@@ -80,9 +80,14 @@ class CallView(Row):
     completion_tokens: int | None
     total_tokens: int | None
     cached_tokens: int | None
+    cache_write_tokens: int | None
     reasoning_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    units: dict[str, Any] | None
     pricing_input: Decimal
     pricing_output: Decimal
+    pricing_rates: dict[str, Any] | None
     cost_usd: Decimal | None
     provider_cost_usd: Decimal | None
     credits_held: Decimal

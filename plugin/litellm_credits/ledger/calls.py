@@ -62,7 +62,12 @@ class Ending:
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    units: dict[str, Decimal] | None = None
+    pricing_rates: dict[str, object] | None = None
     policy: str | None = None
     flags: list[str] = field(default_factory=list)
     latency_ms: int | None = None

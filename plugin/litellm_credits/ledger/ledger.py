@@ -40,7 +40,7 @@ from litellm_credits.metrics import (
     SETTLES_LOST,
     UNCOLLECTED,
 )
-from litellm_credits.money import plain
+from litellm_credits.money import dumps, plain
 from litellm_credits.settings import Settings
 
 log = logging.getLogger("litellm_credits.ledger")
@@ -385,6 +385,8 @@ def _settle_params(ending: Ending) -> dict[str, Any]:
         data = params[name]
         params[name] = None if data is None else Jsonb(data, dumps=_already_json)
     params["error"] = None if ending.error is None else Jsonb(ending.error)
+    for name in ("units", "pricing_rates"):
+        params[name] = Jsonb(params[name], dumps=dumps) if params[name] else None
     return params
 
 

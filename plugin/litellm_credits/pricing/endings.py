@@ -12,7 +12,8 @@ class Evidence:
     """What is known of a call's answer when the call ends.
 
     `usage` is the provider's, when it sent one that can be true; `malformed` says that it sent one that cannot.
-    `disconnected` means that the client left before the answer was complete.
+    `disconnected` means that the client left before the answer was complete; `counts_itself`, that the request alone says
+    what is charged.
     """
 
     usage: Usage | None
@@ -20,6 +21,7 @@ class Evidence:
     malformed: bool = False
     cached: bool = False
     disconnected: bool = False
+    counts_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ def judge(evidence: Evidence, plan: Plan) -> Verdict:
     if evidence.disconnected and plan.on_disconnect is not OnDisconnect.CHARGE_OUTPUT:
         policy = f"on_disconnect={plan.on_disconnect}"
         return Verdict(CallBasis.held_estimate if plan.on_disconnect is OnDisconnect.CHARGE_HOLD else None, policy)
-    if evidence.usage is not None and evidence.usage.total > 0:
+    if evidence.counts_itself and (evidence.has_output or not evidence.disconnected):
+        return Verdict(CallBasis.request_units)
+    if evidence.usage is not None and not evidence.usage.empty:
         return Verdict(CallBasis.provider_usage)
     flags = ("usage_malformed",) if evidence.malformed else ()
     if not evidence.has_output:

@@ -1,50 +1,170 @@
-"""Tokens: what a provider says it used, believed only when it can be true."""
+"""What a call used, in tokens and in other units: what a provider says of it, believed only when it can be true."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Self
 
-_ABSURD_TOKENS = 1_000_000_000
+_ABSURD = 1_000_000_000
+
+
+class Unit(StrEnum):
+    """What is counted beside tokens. Prices of units are USD for one."""
+
+    REQUEST = "request"
+    IMAGE = "image"
+    SECOND = "second"
+    CHARACTER = "character"
+    QUERY = "query"
+    PAGE = "page"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `cached` is part of `prompt`, `reasoning` part of `completion`."""
+    """What one call used. `cached`, `cache_write` and `audio_input` are parts of `prompt`, the rest parts of `completion`."""
 
-    prompt: int
-    completion: int
+    prompt: int = 0
+    completion: int = 0
     cached: int | None = None
     reasoning: int | None = None
+    cache_write: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+    units: Mapping[Unit, Decimal] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """Prompt and completion together: what is counted, whatever total the provider states."""
         return self.prompt + self.completion
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was used, but for the request itself."""
+        return not self.total and not any(count for unit, count in self.units.items() if unit is not Unit.REQUEST)
+
+    def with_units(self, units: Mapping[Unit, Decimal]) -> Self:
+        """The same tokens, and these units."""
+        return replace(self, units=units) if units else self
+
     @classmethod
     def parse(cls, stated: object) -> Self | None:
-        """The usage in OpenAI's shape (`prompt_tokens`, `completion_tokens`, `*_tokens_details`), from a mapping or an object.
+        """The tokens that a provider states, from a mapping or an object in any of these shapes:
+
+        - OpenAI chat, completions and embeddings: `prompt_tokens`, `completion_tokens`, `*_tokens_details`;
+        - OpenAI responses, images and transcriptions: `input_tokens`, `output_tokens`, `*_tokens_details`;
+        - Anthropic: `input_tokens` without what was read from or written to its cache, `cache_*_input_tokens`;
+        - Gemini: `promptTokenCount`, `candidatesTokenCount` without `thoughtsTokenCount`, ...
 
         None when there is none, or when it is malformed, negative or absurd: then the call is charged as one without.
         """
-        prompt, completion = _count(_field(stated, "prompt_tokens")), _count(_field(stated, "completion_tokens"))
-        if prompt is None or completion is None:
+        if _of(stated, "prompt_tokens") is not None:
+            parts = _openai_chat(stated)
+        elif _of(stated, "input_tokens") is not None:
+            parts = _anthropic(stated) if _is_anthropic(stated) else _openai_responses(stated)
+        else:
+            parts = _gemini(stated)
+        prompt, completion = parts["prompt"], parts["completion"]
+        if prompt is None or completion is None or max(prompt, completion) >= _ABSURD:
             return None
-        cached = _count(_field(_field(stated, "prompt_tokens_details"), "cached_tokens"))
-        reasoning = _count(_field(_field(stated, "completion_tokens_details"), "reasoning_tokens"))
+        cached, write = _within(parts["cached"], prompt), _within(parts["cache_write"], prompt)
+        reasoning = _within(parts["reasoning"], completion)
         return cls(
             prompt,
             completion,
-            None if cached is None else min(cached, prompt),
-            None if reasoning is None else min(reasoning, completion),
+            cached=cached,
+            reasoning=reasoning,
+            cache_write=_within(write, prompt - (cached or 0)) or None,
+            audio_input=_within(parts["audio_input"], prompt - (cached or 0) - (write or 0)) or None,
+            audio_output=_within(parts["audio_output"], completion - (reasoning or 0)) or None,
         )
 
 
-def _field(holder: object, name: str) -> Any:
+def _openai_chat(stated: object) -> dict[str, int | None]:
+    read, wrote = _of(stated, "prompt_tokens_details"), _of(stated, "completion_tokens_details")
+    written = _count(_of(read, "cache_creation_tokens"))
+    return {
+        "prompt": _count(_of(stated, "prompt_tokens")),
+        "completion": _count(_of(stated, "completion_tokens")),
+        "cached": _count(_of(read, "cached_tokens")),
+        # LiteLLM's own addition, for providers that charge for filling their cache.
+        "cache_write": _count(_of(stated, "cache_creation_input_tokens")) if written is None else written,
+        "audio_input": _count(_of(read, "audio_tokens")),
+        "reasoning": _count(_of(wrote, "reasoning_tokens")),
+        "audio_output": _count(_of(wrote, "audio_tokens")),
+    }
+
+
+def _openai_responses(stated: object) -> dict[str, int | None]:
+    read = _of(stated, "input_tokens_details") or _of(stated, "input_token_details")
+    wrote = _of(stated, "output_tokens_details") or _of(stated, "output_token_details")
+    return {
+        "prompt": _count(_of(stated, "input_tokens")),
+        "completion": _count(_of(stated, "output_tokens")),
+        "cached": _count(_of(read, "cached_tokens")),
+        "cache_write": None,
+        "audio_input": _count(_of(read, "audio_tokens")),
+        "reasoning": _count(_of(wrote, "reasoning_tokens")),
+        "audio_output": _count(_of(wrote, "audio_tokens")),
+    }
+
+
+def _is_anthropic(stated: object) -> bool:
+    return any(_of(stated, name) is not None for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+
+
+def _anthropic(stated: object) -> dict[str, int | None]:
+    fresh, output = _count(_of(stated, "input_tokens")), _count(_of(stated, "output_tokens"))
+    read, written = (
+        _count(_of(stated, name)) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
+    )
+    return {
+        "prompt": None if fresh is None else fresh + read + written,
+        "completion": output,
+        "cached": read,
+        "cache_write": written,
+        "audio_input": None,
+        "reasoning": None,
+        "audio_output": None,
+    }
+
+
+def _gemini(stated: object) -> dict[str, int | None]:
+    prompt = _count(_of(stated, "promptTokenCount"))
+    tools = _count(_of(stated, "toolUsePromptTokenCount")) or 0
+    thoughts = _count(_of(stated, "thoughtsTokenCount")) or 0
+    # An answer that was blocked, or that consists of thoughts, states no candidates.
+    answer = _count(_of(stated, "candidatesTokenCount")) if _of(stated, "candidatesTokenCount") is not None else 0
+    return {
+        "prompt": None if prompt is None else prompt + tools,
+        "completion": None if answer is None else answer + thoughts,
+        "cached": _count(_of(stated, "cachedContentTokenCount")),
+        "cache_write": None,
+        "audio_input": _modality(_of(stated, "promptTokensDetails")),
+        "reasoning": thoughts or None,
+        "audio_output": _modality(_of(stated, "candidatesTokensDetails")),
+    }
+
+
+def _modality(details: object) -> int | None:
+    """Gemini's tokens that are audio: `[{"modality": "AUDIO", "tokenCount": 3}, ...]`."""
+    counts = [
+        _count(_of(one, "tokenCount")) or 0
+        for one in (details if isinstance(details, list) else ())
+        if _of(one, "modality") == "AUDIO"
+    ]
+    return sum(counts) or None
+
+
+def _of(holder: object, name: str) -> Any:
     return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _ABSURD_TOKENS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _ABSURD:
         return None
     return value
+
+
+def _within(part: int | None, whole: int) -> int | None:
+    return None if part is None else min(part, whole)

@@ -4,10 +4,12 @@ from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
 from litellm_credits.errors import CreditsError, RouteNotMetered
-from litellm_credits.proxy.call import CURRENT
+from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.refusal import refuse
-from litellm_credits.proxy.routes import OPEN_TO_KEYS, is_open_to_keys
+from litellm_credits.proxy.routes import Access
 from litellm_credits.tenancy.principals import Admin, Authenticator
+
+_UNKNOWN_ROUTE = "it is none of the routes that this proxy meters"
 
 
 async def authenticate(authenticator: Authenticator, request: Request, api_key: str | None) -> UserAPIKeyAuth:
@@ -23,8 +25,9 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
             call.caller = caller
         if isinstance(caller, Admin):
             return UserAPIKeyAuth(api_key=api_key, user_role=LitellmUserRoles.PROXY_ADMIN)
-        if call is None or not is_open_to_keys(request.method, request.url.path):
-            raise RouteNotMetered(method=request.method, path=request.url.path)
+        if call is None:  # a websocket: its sessions are not metered
+            raise RouteNotMetered(method="WEBSOCKET", path=request.url.path, reason="websockets are not metered")
+        require_open(call, request)
     except CreditsError as error:
         raise refuse(error) from None
     return UserAPIKeyAuth(
@@ -32,6 +35,23 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
         team_id=caller.team_id,
         org_id=caller.organization_id,
         key_alias=str(caller.key_id),
-        allowed_routes=list(OPEN_TO_KEYS),
+        allowed_routes=[
+            request.url.path
+        ],  # LiteLLM's own table may say less of this path; ours has said that it is open
+        metadata={"allowed_passthrough_routes": [request.url.path]},  # the same of what the operator opened
         user_role=LitellmUserRoles.INTERNAL_USER,
     )
+
+
+def require_open(call: Call, request: Request) -> None:
+    """Whether a virtual key may send this request at all. LiteLLM must have routed it as our table reads it.
+
+    Raises:
+        RouteNotMetered: saying why not.
+    """
+    route = call.match.route if call.match is not None else None
+    if route is None or route.access is Access.REFUSED:
+        reason = route.reason if route is not None else _UNKNOWN_ROUTE
+        raise RouteNotMetered(method=call.method, path=call.path, reason=reason)
+    if getattr(request.scope.get("route"), "path", None) != route.path:
+        raise RouteNotMetered(method=call.method, path=call.path, reason=_UNKNOWN_ROUTE)

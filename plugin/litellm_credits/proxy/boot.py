@@ -7,7 +7,9 @@ process with one line that says what to do: a proxy that starts without its mete
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import psycopg
@@ -16,15 +18,23 @@ from litellm.proxy import proxy_server
 from litellm_credits.api.app import create_api
 from litellm_credits.db import embedded, migrate
 from litellm_credits.db.reachable import refused_unless_reachable
+from litellm_credits.endpoints.documents import PassThrough
 from litellm_credits.engine import Engine
 from litellm_credits.errors import StartupRefused
+from litellm_credits.proxy.admission import Admissions
 from litellm_credits.proxy.configuration import check
+from litellm_credits.proxy.counting import TokenCounts
 from litellm_credits.proxy.hooks import CreditsHooks
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
+from litellm_credits.proxy.resolution import Names
 from litellm_credits.proxy.ring import Ring
+from litellm_credits.proxy.routes import Access, Route, Table
 from litellm_credits.proxy.settlement import Settlements
 from litellm_credits.settings import Settings, settings
+
+_PASS_THROUGH_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+"""What LiteLLM forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,9 @@ def start(module: str, module_globals: dict[str, Any]) -> Running:
                 "of the folder that holds the package litellm_credits."
             )
         chosen = settings()
-        check(proxy_server.proxy_config.get_config_state())
+        opened = check(proxy_server.proxy_config.get_config_state())
         engine = Engine(open_database(chosen), chosen, master_key=lambda: proxy_server.master_key)
-        return _install(engine, chosen)
+        return _install(engine, chosen, opened)
     except StartupRefused as refusal:
         _die(refusal)
 
@@ -71,15 +81,17 @@ def open_database(chosen: Settings) -> str:
     return conninfo
 
 
-def _install(engine: Engine, chosen: Settings) -> Running:
+def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) -> Running:
     settlements = Settlements(engine.ledger, record_bytes=chosen.record_bytes)
-    hooks = CreditsHooks(engine, settlements)
+    names = Names(engine, opened)
+    hooks = CreditsHooks(Admissions(engine, names), settlements)
     app = proxy_server.app
     app.mount("/api", create_api(engine))
     app.middleware_stack = Ring(
         app.middleware_stack or app.build_middleware_stack(),
+        Table(Route(path, Access.PRICED, _PASS_THROUGH_METHODS, PassThrough.name) for path in opened),
         settlements,
-        JobCalls(engine.authenticator),
+        (JobCalls(engine.authenticator), TokenCounts(engine.authenticator, names)),
         ModelListing(engine),
         max_body_bytes=chosen.max_body_bytes,
     )

@@ -8,13 +8,15 @@ import re
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
 from litellm_credits.money import dumps, loads
+from litellm_credits.proxy.bodies import replaced, whole_body
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.request import parse_job_id, parse_purpose
-from litellm_credits.tenancy.keys import bearer_key
+from litellm_credits.proxy.routes import TABLE
+from litellm_credits.tenancy.keys import presented_key
 from litellm_credits.tenancy.principals import Admin, Authenticator
 
 _PATH = re.compile(r"/api/jobs/(?P<job_id>[^/]+)/llm-call(?P<stream>-stream)?")
@@ -42,26 +44,20 @@ class JobCalls:
         """
         match = _PATH.fullmatch(call.path)
         assert match is not None
-        if isinstance(await self._authenticator.caller(bearer_key(call.headers.get("authorization", ""))), Admin):
+        if isinstance(await self._authenticator.caller(presented_key(call.headers)), Admin):
             raise TeamOnly(method=call.method, path=call.path)
         call.job_id = parse_job_id(match["job_id"])
         call.path = f"/api/jobs/{{job_id}}/llm-call{match['stream'] or ''}"
-        request = _parsed(await _whole_body(receive))
+        request = _parsed(await whole_body(receive))
         if request.get("purpose") is not None:
             call.purpose = parse_purpose(request["purpose"])
         for name in ("purpose", "call_metadata"):
             request.pop(name, None)
         request["stream"] = match["stream"] is not None
         body = dumps(request)
-        headers = [
-            (name, value)
-            for name, value in scope["headers"]
-            if name not in (b"content-length", b"content-type", b"transfer-encoding")
-        ]
-        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        return {**scope, "path": _CHAT_PATH, "raw_path": _CHAT_PATH.encode(), "headers": headers}, _replay(
-            body, receive
-        )
+        call.received[:] = body
+        call.match = TABLE.find("POST", _CHAT_PATH)
+        return replaced(scope, receive, body, path=_CHAT_PATH)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -80,28 +76,3 @@ def _parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(request["model"], str):
         raise BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
     return request
-
-
-async def _whole_body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadInput(problem="The connection was closed before the request body was complete.")
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` once, and then what the client does (hanging up)."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

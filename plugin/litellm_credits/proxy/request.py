@@ -1,24 +1,34 @@
 """What a client's request says, and what it may not say."""
 
+import asyncio
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+import orjson
 from litellm.types.utils import all_litellm_params
 
+from litellm_credits.endpoints.audio import seconds_of
+from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.errors import BadInput, NotFound, ParameterNotAllowed
 from litellm_credits.proxy.call import Call
 
 _LITELLMS = frozenset({"litellm_call_id", "litellm_logging_obj", "metadata", "proxy_server_request", "secret_fields"})
-"""What LiteLLM itself has put into every request by now, over whatever a client sent under these names."""
+"""What LiteLLM itself has put into a form by now, over whatever a client sent under these names."""
 
 _OPERATORS = frozenset(all_litellm_params) - {"metadata"} | {
     "base_url",
-    "best_of",
     "content_policy_fallbacks",
     "context_window_fallbacks",
     "disable_fallbacks",
+    "disable_global_guardrail",
+    "disable_global_guardrails",
     "extra_body",
     "extra_headers",
+    "litellm_params",
+    "model_id",
+    "opted_out_global_guardrails",
+    "organization",
     "router_settings_override",
     "specific_deployment",
     "timeout",
@@ -26,17 +36,48 @@ _OPERATORS = frozenset(all_litellm_params) - {"metadata"} | {
 }
 """Parameters that choose a deployment or a price, switch logging off, or multiply a call: the operator's to set."""
 
+_FILES = ("file", "image", "mask")
+
 _LONGEST_PURPOSE = 200
 _LONGEST_ID = 255
 
 
-def sent_by_client(request: dict[str, Any]) -> dict[str, Any]:
-    """The body as the client sent it: LiteLLM's snapshot of it, without what LiteLLM had put into that already."""
-    taken = request["proxy_server_request"]
-    body = {name: value for name, value in taken["body"].items() if name not in _LITELLMS}
-    body |= dict.fromkeys(taken.get("credential_fields", ()))  # whose values LiteLLM keeps out of the snapshot
-    stated = (request.get("metadata") or {}).get("requester_metadata")
-    return body | {"metadata": stated} if stated else body
+async def client_body(call: Call, endpoint: Endpoint, request: dict[str, Any]) -> dict[str, Any]:
+    """The body as the client sent it, before LiteLLM added to it. Of a form's files, only how large they are (and how long).
+
+    Raises:
+        BadInput: it is no JSON object, or a form without the file that it must have.
+    """
+    if endpoint.form:
+        return await _form(request)
+    try:
+        body = orjson.loads(call.received)
+    except ValueError as problem:
+        if endpoint.routed:
+            raise BadInput(problem=f"The request body is not valid JSON ({problem}).") from None
+        body = {}
+    if not isinstance(body, dict):
+        raise BadInput(problem="The request body must be a JSON object.")
+    return body
+
+
+async def _form(request: dict[str, Any]) -> dict[str, Any]:
+    taken = request["proxy_server_request"]["body"]
+    body = {name: value for name, value in taken.items() if name not in (*_LITELLMS, *_FILES)}
+    for name in _FILES:
+        given = request.get(name)
+        if isinstance(given, list):
+            body[name] = [_size(file) for file in given]
+        elif isinstance(given, BytesIO):
+            body[name] = _size(given)
+            if name == "file":
+                body[name]["seconds"] = await asyncio.to_thread(seconds_of, given.getvalue())
+    return body
+
+
+def _size(file: BytesIO) -> dict[str, Any]:
+    head = file.getbuffer()
+    return {"filename": str(getattr(file, "name", "")), "bytes": head.nbytes, "wav": bytes(head[:4]) == b"RIFF"}
 
 
 def refuse_overrides(body: dict[str, Any]) -> None:
@@ -60,7 +101,8 @@ def read_labels(call: Call, request: dict[str, Any], body: dict[str, Any]) -> No
     Raises:
         NotFound, BadInput: for what can be neither.
     """
-    call.litellm_call_id = str(request.get("litellm_call_id"))[:_LONGEST_ID]
+    litellm_call_id = request.get("litellm_call_id")
+    call.litellm_call_id = None if litellm_call_id is None else str(litellm_call_id)[:_LONGEST_ID]
     metadata = body.get("metadata")
     labels = metadata if isinstance(metadata, dict) else {}
     if call.job_id is None:

@@ -1,21 +1,26 @@
 """The outermost ASGI layer: opens a request's `Call`, adds our headers, writes our refusals, and lets nothing leak.
 
-The last byte of a metered answer waits here until the call has ended in the ledger (P4). When LiteLLM's application returns or
-is cancelled with credits still held, because no hook ended them, they are resolved here (P5).
+The last byte of a metered answer waits here until the call has ended in the ledger (P4). Of some endpoints no hook tells that
+they succeeded: their calls are settled here. When LiteLLM's application returns or is cancelled with credits still held, they
+are resolved here (P5).
 """
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from litellm_credits.endpoints.endpoint import Dialect
 from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError
 from litellm_credits.metrics import ENDED_BY_RING
-from litellm_credits.money import dumps, plain
+from litellm_credits.money import plain
+from litellm_credits.proxy.answers import partial_answer, whole_answer
 from litellm_credits.proxy.call import CURRENT, Call
-from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
-from litellm_credits.proxy.routes import CHAT, is_bounded
+from litellm_credits.proxy.refusal import rendered
+from litellm_credits.proxy.routes import Access, Table
 from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Principal
 
@@ -27,15 +32,37 @@ _OPERATORS_HEADERS = (b"x-litellm-", b"llm_provider-")
 _KEPT_HEADERS = (b"x-litellm-call-id",)
 
 
+class Rewriter(Protocol):
+    """Turns some requests into others before LiteLLM sees them."""
+
+    def takes(self, call: Call) -> bool:
+        """Whether this request is one of them."""
+
+    async def rewrite(self, call: Call, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+        """What LiteLLM is given instead.
+
+        Raises:
+            CreditsError: the request is refused.
+        """
+
+
 class Ring:
     """Wraps LiteLLM's whole application. One instance per worker."""
 
     def __init__(
-        self, app: ASGIApp, settlements: Settlements, job_calls: JobCalls, listing: ModelListing, *, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        table: Table,
+        settlements: Settlements,
+        rewriters: tuple[Rewriter, ...],
+        listing: ModelListing,
+        *,
+        max_body_bytes: int,
     ) -> None:
         self.app = app
+        self._table = table
         self._settlements = settlements
-        self._job_calls = job_calls
+        self._rewriters = rewriters
         self._listing = listing
         self._max_body_bytes = max_body_bytes
 
@@ -44,24 +71,37 @@ class Ring:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        call = Call(method=scope["method"], path=scope["path"], headers=headers)
+        path = scope["path"]
+        call = Call(scope["method"], path, headers, match=self._table.find(scope["method"], path))
         token = CURRENT.set(call)
         out = _Outgoing(call, send, self._settlements)
         try:
-            if is_bounded(call.path):
+            if _is_bounded(call):
                 self._check_length(call)
                 receive = self._checked(call, receive)
-            if self._job_calls.takes(call):
-                scope, receive = await self._job_calls.rewrite(call, scope, receive)
+            for rewriter in self._rewriters:
+                if rewriter.takes(call):
+                    scope, receive = await rewriter.rewrite(call, scope, receive)
             if not await self._listing.answered(call, out.send):
                 await self.app(scope, receive, out.send)
         except CreditsError as error:
             await out.refuse(error)
         finally:
             if call.open:
-                ENDED_BY_RING.inc()
-                self._settlements.abandon(call, Answer(disconnected=True, flags=("ended_by_ring",)))
+                self._abandon(call)
             CURRENT.reset(token)
+
+    def _abandon(self, call: Call) -> None:
+        """The request is over, and no hook has ended its call: its client has gone, or LiteLLM forgot it."""
+        gone = Answer()
+        if call.reader is not None:
+            gone = partial_answer(call)
+        elif call.answered is not None:
+            gone = whole_answer(call, call.answered)
+        else:
+            ENDED_BY_RING.inc()
+        flag = "client_disconnected" if gone.has_output else "ended_by_ring"
+        self._settlements.abandon(call, replace(gone, disconnected=True, flags=(flag,)))
 
     def _check_length(self, call: Call) -> None:
         length = call.headers.get("content-length", "")
@@ -69,18 +109,25 @@ class Ring:
             raise BodyTooLarge(limit_bytes=self._max_body_bytes)
 
     def _checked(self, call: Call, receive: Receive) -> Receive:
-        """`receive`, refusing bodies that are too long without saying so, or that cannot be JSON objects."""
+        """`receive`, refusing bodies that are too long without saying so, or of another kind than the endpoint takes."""
+        endpoint = call.endpoint
+        json = endpoint is not None and endpoint.routed and not endpoint.form
         seen = 0
         refusal: CreditsError | None = None
+        if endpoint is not None and endpoint.form and not _is_form(call.headers):
+            refusal = BadInput(problem="The request body must be a form (multipart/form-data).")
 
         async def checked() -> Message:
             nonlocal seen, refusal
             if refusal is not None:  # LiteLLM may ask again, and would wait for ever
+                call.refusal = refusal
                 raise refusal
             message = await receive()
             body = message.get("body", b"")
-            if not seen and body and call.path in CHAT and not body.lstrip().startswith(b"{"):
-                refusal = BadInput(problem="The request body must be a JSON object.")
+            if json:
+                if not seen and body and not body.lstrip().startswith(b"{"):
+                    refusal = BadInput(problem="The request body must be a JSON object.")
+                call.received += body
             seen += len(body)
             if seen > self._max_body_bytes:
                 refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
@@ -90,6 +137,15 @@ class Ring:
             return message
 
         return checked
+
+
+def _is_bounded(call: Call) -> bool:
+    """Whether the request's body is held to CREDITS_MAX_BODY_BYTES. On the admin's own routes it is not."""
+    return call.path.startswith("/api/") or (call.match is not None and call.match.route.access is not Access.REFUSED)
+
+
+def _is_form(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 class _Outgoing:
@@ -110,6 +166,7 @@ class _Outgoing:
                 self._replaced = True
                 await self.refuse(self._call.refusal)
                 return
+            await self._settle_answered()
             self._started = True
             message = {**message, "headers": self._headers(message["headers"])}
         elif self._replaced:
@@ -118,21 +175,33 @@ class _Outgoing:
             await self._resolve()
         await self._send(message)
 
+    async def _settle_answered(self) -> None:
+        """An answer of an endpoint of which no hook tells begins to leave: its charge is known, so the headers can say it."""
+        call = self._call
+        if call.open and not self._failed and call.answered is not None:
+            await self._settlements.settle(call, whole_answer(call, call.answered))
+
     async def _resolve(self) -> None:
-        """The answer is complete and no hook has ended the call: charge what was seen of it."""
-        ENDED_BY_RING.inc()
-        log.error("%s: no hook ended the call", self._call.path)
-        if self._failed and not self._call.output:
-            await self._settlements.void(self._call, None, flags=("ended_by_ring",))
+        """The answer is complete and nothing has ended the call: charge what was seen of it."""
+        call = self._call
+        assert call.admission is not None
+        if self._failed:
+            await self._settlements.void(call, None, flags=("ended_by_ring",))
+        elif call.admission.endpoint.counts_itself:
+            await self._settlements.settle(call, Answer(has_output=True))
         else:
-            await self._settlements.settle(self._call, Answer(flags=("ended_by_ring",)))
+            ENDED_BY_RING.inc()
+            log.error("%s: no hook ended the call", call.path)
+            answer = partial_answer(call) if call.reader is not None else Answer()
+            await self._settlements.settle(call, replace(answer, flags=("ended_by_ring",)))
 
     async def refuse(self, error: CreditsError) -> None:
-        """Answer with our own error, unless an answer is under way already."""
+        """Answer with our own error, in the endpoint's dialect, unless an answer is under way already."""
         if self._started:
             return
         self._started = True
-        body = dumps(error.body())
+        endpoint = self._call.endpoint
+        body = rendered(error, endpoint.dialect if endpoint is not None else _dialect_of(self._call.path))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers + self._ours()})
         await self._send({"type": "http.response.body", "body": body})
@@ -160,3 +229,10 @@ class _Outgoing:
             facts["charged"] = plain(call.receipt.charged)
             facts["remaining"] = plain(call.receipt.remaining)
         return [(f"x-credits-{name}".encode(), str(value).encode()) for name, value in facts.items()]
+
+
+def _dialect_of(path: str) -> Dialect:
+    """Whose clients call a path that is not priced."""
+    if path.startswith(("/v1/messages", "/anthropic")):
+        return Dialect.ANTHROPIC
+    return Dialect.GOOGLE if path.startswith(("/v1beta/", "/gemini")) else Dialect.OPENAI

@@ -120,11 +120,19 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "transcription": Endpoint(
         "Transcriptions",
         Access.PRICED,
-        "seconds of audio",
+        "seconds of audio, or tokens where the model is priced by them",
         ("/v1/audio/transcriptions", "/audio/transcriptions"),
     ),
-    "rerank": Endpoint("Rerank", Access.PRICED, "queries", ("/v1/rerank", "/v2/rerank", "/rerank")),
-    "moderation": Endpoint("Moderations", Access.PRICED, "input tokens", ("/v1/moderations", "/moderations")),
+    "rerank": Endpoint(
+        "Rerank",
+        Access.PRICED,
+        "queries, or tokens where the model is priced by them",
+        ("/v1/rerank", "/v2/rerank", "/rerank"),
+    ),
+    "moderation": Endpoint(
+        "Moderations", Access.PRICED, "requests; free at a price of 0", ("/v1/moderations", "/moderations")
+    ),
+    "ocr": Endpoint("OCR", Access.PRICED, "pages", ("/v1/ocr", "/ocr")),
     "models": Endpoint(
         "Model listing",
         Access.FREE,
@@ -194,7 +202,6 @@ REFUSED: tuple[Family, ...] = (
         ("/a2a", "/agent", "/agents", "/assistants", "/evals", "/interactions", "/threads"),
     ),
     Family("Videos", "a video's cost is known only when it was made, long after the request", ("/videos",)),
-    Family("OCR", "the number of pages is not known before the call", ("/ocr",)),
     Family(
         "Search", "search tools are not models: no access group holds them, and no price", ("/search", "/search_tools")
     ),
@@ -486,26 +493,4 @@ class Table:
 
 
 TABLE = Table()
-ROUTES = TABLE.routes
-find = TABLE.find
-
-
-# What is metered so far ----------------------------------------------------------------------------------------------
-
-CHAT = frozenset(path for path in ENDPOINTS["chat"].paths if "{" not in path)
-"""Priced: hold, dispatch, settle."""
-
-LISTINGS = frozenset(path for path in ENDPOINTS["models"].paths if "{" not in path)
-"""Free: what the key may call."""
-
-OPEN_TO_KEYS = CHAT | LISTINGS
-
-
-def is_open_to_keys(method: str, path: str) -> bool:
-    """Whether a virtual key may send this request at all."""
-    return path in OPEN_TO_KEYS and find(method, path) is not None
-
-
-def is_bounded(path: str) -> bool:
-    """Whether request bodies on this path are held to CREDITS_MAX_BODY_BYTES. The admin's own routes are not."""
-    return path in OPEN_TO_KEYS or path.startswith("/api/")
+"""The table without any route that an operator opened."""

@@ -6,18 +6,18 @@ so within a process a call is ended once, and the ledger sees to the rest.
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from litellm_credits.endpoints.endpoint import ONE
 from litellm_credits.ledger.calls import Ending
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.models import CallBasis
 from litellm_credits.money import dumps, to_credits
-from litellm_credits.pricing.charge import Charge, charge
+from litellm_credits.pricing.charge import Charge, Price, charge
 from litellm_credits.pricing.endings import Evidence, Verdict, judge
-from litellm_credits.pricing.usage import Usage
+from litellm_credits.pricing.usage import Unit, Usage
 from litellm_credits.proxy.call import Admission, Call, Candidate
 from litellm_credits.proxy.tokens import output_tokens, prompt_tokens
 
@@ -32,12 +32,15 @@ _LONGEST_MODEL = 255
 class Answer:
     """What is known of a provider's answer.
 
-    `stated` is the usage as the provider gave it, or as LiteLLM estimated it when `estimated`, because the provider gave
-    none. `cost_usd` is LiteLLM's own cost of the call, `body` what to record of the answer.
+    `usage` is the provider's, or LiteLLM's own when `estimated`, because the provider gave none. `malformed`: it gave one that
+    cannot be true. `cost_usd` is LiteLLM's own cost of the call, `text` what the model wrote, `body` what to record of it.
     """
 
-    stated: object = None
+    usage: Usage | None = None
+    malformed: bool = False
     estimated: bool = False
+    text: list[str] = field(default_factory=list)
+    has_output: bool = False
     cost_usd: object = None
     model: str | None = None
     body: object = None
@@ -89,14 +92,15 @@ class Settlements:
         assert held is not None
         assert admission is not None
         served = call.served or admission.candidates[0]
-        usage = Usage.parse(answer.stated)
+        usage = answer.usage
         verdict = judge(
             Evidence(
-                usage=None if answer.estimated else usage,
-                has_output=any(call.output),
-                malformed=usage is None and answer.stated is not None,
+                usage=None if answer.estimated or not _pays(usage, served.price) else usage,
+                has_output=answer.has_output,
+                malformed=answer.malformed,
                 cached=answer.cached,
                 disconnected=answer.disconnected,
+                counts_itself=admission.endpoint.counts_itself,
             ),
             admission.plan,
         )
@@ -107,28 +111,34 @@ class Settlements:
         match verdict.basis:
             case CallBasis.provider_usage:
                 assert usage is not None
+                usage = usage.with_units({Unit.REQUEST: ONE, **usage.units})
                 provider_cost = _dollars(answer.cost_usd)
-                by_litellm = provider_cost * served.markup if served.markup and provider_cost is not None else None
+                # LiteLLM says 0 also where it could not tell.
+                by_litellm = provider_cost * served.markup if served.markup and provider_cost else None
                 cost = charge(usage, served.price, admission.plan, cost_usd=by_litellm)
+                credits = cost.credits
+            case CallBasis.request_units:
+                usage = Usage(units=admission.units)
+                cost = charge(usage, served.price, admission.plan)
                 credits = cost.credits
             case CallBasis.counted_output:
                 if usage is None or not answer.estimated:
-                    usage = await asyncio.to_thread(_count, served, admission, "".join(call.output))
+                    usage = await asyncio.to_thread(_count, served, admission, "".join(answer.text))
                 usage = _within(usage, admission)
                 cost = charge(usage, served.price, admission.plan)
                 credits = min(cost.credits, held.credits)  # without the provider's word never more than was held
             case CallBasis.held_estimate:
-                usage = Usage(admission.prompt_tokens, admission.output_tokens * admission.choices)
+                usage = admission.most
                 cost = Charge(served.price.cost(usage), held.credits)
                 credits = held.credits
             case CallBasis.cache_hit:
-                usage = usage or Usage(0, 0)
+                usage = (usage or Usage()).with_units({Unit.REQUEST: ONE, **(usage.units if usage else {})})
                 full = charge(usage, served.price, admission.plan)
                 rate = admission.plan.cache_hit_rate
                 cost = Charge(full.cost_usd * rate, to_credits(full.credits * rate))
                 credits = min(cost.credits, held.credits)
             case CallBasis.zero_output:
-                usage, cost, credits = Usage(0, 0), Charge(Decimal(0), Decimal(0)), Decimal(0)
+                usage, cost, credits = Usage(), Charge(Decimal(0), Decimal(0)), Decimal(0)
         return Ending(
             call_id=held.call_id,
             team_id=admission.team_id,
@@ -144,14 +154,19 @@ class Settlements:
             completion_tokens=usage.completion,
             total_tokens=usage.total,
             cached_tokens=usage.cached,
+            cache_write_tokens=usage.cache_write,
             reasoning_tokens=usage.reasoning,
+            audio_input_tokens=usage.audio_input,
+            audio_output_tokens=usage.audio_output,
+            units={str(unit): count for unit, count in usage.units.items()},
+            pricing_rates=served.price.rates(),
             policy=verdict.policy,
             flags=list(verdict.flags),
             latency_ms=call.milliseconds(),
             time_to_first_token_ms=None if call.first_token is None else call.milliseconds(call.first_token),
             request_data=self._recorded_request(call, admission),
             response_data=self._recorded(
-                admission, answer.body or {"content": "".join(call.output), "streaming": True}
+                admission, answer.body or {"content": "".join(answer.text), "streaming": admission.stream}
             ),
             error=_described(answer.error),
         )
@@ -193,18 +208,35 @@ class Settlements:
         return data.replace(b"\\u0000", b"\\ufffd")  # PostgreSQL's jsonb cannot hold NUL
 
 
+def _pays(usage: Usage | None, price: Price) -> bool:
+    """Whether this usage is counted in something that the price has a rate for: seconds say nothing of a price of tokens."""
+    if usage is None:
+        return False
+    units = set(price.units) - {Unit.REQUEST}
+    if not price.tokens and not units:
+        return True
+    return (price.tokens and usage.total > 0) or any(unit in units for unit in usage.units) or usage.empty
+
+
 def _within(usage: Usage, admission: Admission) -> Usage:
     """What was counted, no more than was held for: counting may differ from the provider's own."""
     completion = min(usage.completion, admission.output_tokens * admission.choices)
-    return Usage(min(usage.prompt, admission.prompt_tokens), completion)
+    return Usage(min(usage.prompt, admission.prompt_tokens), completion, units=usage.units)
 
 
 def _count(served: Candidate, admission: Admission, output: str) -> Usage:
+    endpoint = admission.endpoint
+    units = {**endpoint.estimated(admission.request), Unit.REQUEST: ONE}
+    if not served.price.tokens:
+        return Usage(units=units)
+    if len(endpoint.units) > 1 and (admission.choices or not admission.countable):
+        return replace(admission.most, units=units)  # tokens of sounds and images cannot be counted here
     try:
-        return Usage(prompt_tokens(served.deployment, admission.request), output_tokens(served.deployment, output))
+        prompt = prompt_tokens(served.deployment, endpoint, admission.request)
+        return Usage(prompt, output_tokens(served.deployment, output), units=units)
     except Exception:
         log.exception("the tokenizer failed; a token is taken to be 4 bytes")
-        return Usage(admission.prompt_tokens // 4, -(-len(output.encode()) // 4))
+        return Usage(admission.prompt_tokens // 4, -(-len(output.encode()) // 4), units=units)
 
 
 def _dollars(value: object) -> Decimal | None:
@@ -223,21 +255,3 @@ def _described(error: BaseException | None) -> dict[str, Any] | None:
         "status": status if isinstance(status, int | str) else None,
         "message": str(getattr(error, "message", None) or error)[:_LONGEST_ERROR].replace("\x00", "\ufffd"),
     }
-
-
-def collect(call: Call, choices: object) -> None:
-    """Keep the text that an answer's choices (or a chunk's) hold: contents, reasoning, refusals and tool calls."""
-    for choice in choices if isinstance(choices, list) else ():
-        part = getattr(choice, "delta", None) or getattr(choice, "message", None)
-        if part is None:
-            continue
-        for name in ("content", "reasoning_content", "refusal"):
-            text = getattr(part, name, None)
-            if text:
-                call.output.append(text if isinstance(text, str) else str(text))
-        for tool in getattr(part, "tool_calls", None) or ():
-            function = tool.get("function") if isinstance(tool, Mapping) else getattr(tool, "function", None)
-            for name in ("name", "arguments"):
-                text = getattr(function, name, None)
-                if text:
-                    call.output.append(str(text))

@@ -4,20 +4,15 @@ from typing import Any
 
 import litellm
 
+from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.proxy.deployments import Deployment
 
 
-def prompt_tokens(deployment: Deployment, request: dict[str, Any]) -> int:
-    """Prompt tokens of a chat request, tools included."""
-    counted = litellm.token_counter(
-        model=deployment.model,
-        messages=request.get("messages"),
-        tools=request.get("tools"),
-        tool_choice=request.get("tool_choice"),
-    )
-    return int(counted)
+def prompt_tokens(deployment: Deployment, endpoint: Endpoint, body: dict[str, Any]) -> int:
+    """Tokens of everything that becomes the prompt of this request, tools included."""
+    return int(litellm.token_counter(model=deployment.model, **endpoint.countable(body)))
 
 
 def output_tokens(deployment: Deployment, text: str) -> int:
     """Tokens of what a model wrote."""
-    return int(litellm.token_counter(model=deployment.model, text=text))
+    return int(litellm.token_counter(model=deployment.model, text=text)) if text else 0

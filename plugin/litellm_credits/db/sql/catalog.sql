@@ -1,7 +1,7 @@
 -- Model aliases and access groups.
 
 -- name: active_aliases
-SELECT model_alias, provider, actual_model, pricing_input, pricing_output, max_output_tokens
+SELECT model_alias, provider, actual_model, pricing_input, pricing_output, pricing_rates, max_output_tokens
   FROM credits.model_aliases WHERE status = 'active';
 
 -- name: active_groups
@@ -16,17 +16,19 @@ SELECT g.group_name,
 -- name: create_alias
 -- No row when the name is taken.
 INSERT INTO credits.model_aliases (
-  model_alias, display_name, provider, actual_model, description, pricing_input, pricing_output, max_output_tokens)
+  model_alias, display_name, provider, actual_model, description, pricing_input, pricing_output, pricing_rates,
+  max_output_tokens)
 VALUES (%(model_alias)s, %(display_name)s, %(provider)s, %(actual_model)s, %(description)s,
-        %(pricing_input)s, %(pricing_output)s, %(max_output_tokens)s)
+        %(pricing_input)s, %(pricing_output)s, %(pricing_rates)s::jsonb, %(max_output_tokens)s)
 ON CONFLICT DO NOTHING RETURNING model_alias;
 
 -- name: update_alias
 -- Sets the columns that `changes` names, and leaves the others as they are.
 UPDATE credits.model_aliases a
-   SET (display_name, provider, actual_model, description, pricing_input, pricing_output, max_output_tokens, status) =
+   SET (display_name, provider, actual_model, description, pricing_input, pricing_output, pricing_rates,
+        max_output_tokens, status) =
        (SELECT n.display_name, n.provider, n.actual_model, n.description, n.pricing_input, n.pricing_output,
-               n.max_output_tokens, n.status
+               coalesce(n.pricing_rates, '{}'), n.max_output_tokens, n.status
           FROM jsonb_populate_record(a, %(changes)s::jsonb) n),
        updated_at = now()
  WHERE a.model_alias = %(model_alias)s

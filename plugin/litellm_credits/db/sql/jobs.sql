@@ -69,6 +69,7 @@ SELECT call_id, purpose, model_alias, model_group_used, prompt_tokens, completio
 -- A page of a team's calls, newest first, without what was asked and answered.
 SELECT call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, basis, policy, flags, requested_model,
        model_group_used, model_alias, resolved_model, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+       cache_write_tokens, audio_input_tokens, audio_output_tokens, units, pricing_rates,
        reasoning_tokens, pricing_input, pricing_output, cost_usd, provider_cost_usd, credits_held, credits_charged,
        credits_uncollected, stream, latency_ms, time_to_first_token_ms, error, created_at, settled_at
   FROM credits.llm_calls

@@ -1,0 +1,114 @@
+"""Audio: speech, priced by characters, and transcriptions, priced by seconds or by tokens."""
+
+import io
+from collections.abc import Mapping
+from decimal import ROUND_UP, Decimal
+from typing import Any
+
+from litellm_credits.endpoints.endpoint import Demand, Endpoint
+from litellm_credits.endpoints.reading import field, refuse_fields, text_bytes
+from litellm_credits.errors import BadInput
+from litellm_credits.pricing.usage import Unit
+
+_FEWEST_BYTES_A_SECOND = 750
+"""6 kbit/s, the least that Opus goes down to (RFC 6716, 2.1.1); the other codecs that providers take need more."""
+
+_MOST_SECONDS = Decimal(10**6)
+
+
+class Speech(Endpoint):
+    """`/v1/audio/speech`. The answer is sound and says nothing of usage: the characters sent are what is counted."""
+
+    name = "speech"
+    call_types = frozenset({"aspeech", "speech"})
+    tokens = False
+    units = (Unit.CHARACTER, Unit.REQUEST)
+    limits_output = False
+    counts_itself = True
+
+    def refuse(self, body: Mapping[str, Any]) -> None:
+        refuse_fields(body, ("stream_format",) if body.get("stream_format") != "audio" else ())
+
+    def demand(self, body: Mapping[str, Any]) -> Demand:
+        text = body.get("input")
+        if not isinstance(text, str) or not text:
+            raise BadInput(problem="'input' must be the text to speak.", param="input")
+        return Demand(text_bytes(text), units=self.counted(body, None))
+
+    def counted(self, body: Mapping[str, Any], answer: object) -> Mapping[Unit, Decimal]:
+        return {Unit.CHARACTER: Decimal(len(body["input"]))}
+
+    def has_output(self, answer: object) -> bool:
+        return answer is not None
+
+
+class Transcription(Endpoint):
+    """`/v1/audio/transcriptions`. `body["file"]` is `{"bytes", "seconds", "wav"}`: the file's size, and its length as it says.
+
+    A WAV is as long as its bytes say; other formats state their length, and a false statement must not lower the bound.
+    """
+
+    name = "transcription"
+    call_types = frozenset({"atranscription", "transcription"})
+    form = True
+    units = (Unit.SECOND, Unit.REQUEST)
+    limits_output = False
+
+    def refuse(self, body: Mapping[str, Any]) -> None:
+        refuse_fields(body, ("stream",) if str(body.get("stream", "")).lower() not in ("", "false", "0") else ())
+
+    def demand(self, body: Mapping[str, Any]) -> Demand:
+        file = body.get("file")
+        if not file:
+            raise BadInput(problem="'file' must be an uploaded audio file.", param="file")
+        longest = file["bytes"] / Decimal(_FEWEST_BYTES_A_SECOND)
+        seconds = file["seconds"] if file["wav"] and file["seconds"] is not None else longest
+        # Providers round to whole seconds, some of them after they have joined the ends of what they cut.
+        return Demand(None, None, 1, {Unit.SECOND: seconds.to_integral_value(ROUND_UP) + 1})
+
+    def estimated(self, body: Mapping[str, Any]) -> Mapping[Unit, Decimal]:
+        seconds = body["file"]["seconds"]
+        return {Unit.SECOND: seconds} if seconds is not None else self.demand(body).units
+
+    def stated(self, answer: object) -> object:
+        usage = field(answer, "usage")
+        return usage if field(usage, "type") != "duration" else None
+
+    def counted(self, body: Mapping[str, Any], answer: object) -> Mapping[Unit, Decimal]:
+        for stated in (field(answer, "usage", "seconds"), field(answer, "duration")):
+            seconds = _seconds(stated)
+            if seconds is not None:
+                return {Unit.SECOND: seconds}
+        return {}
+
+    def text(self, answer: object) -> list[str]:
+        text = field(answer, "text")
+        return [text] if isinstance(text, str) and text else []
+
+    def has_output(self, answer: object) -> bool:
+        return answer is not None
+
+
+def seconds_of(sound: bytes) -> Decimal | None:
+    """How long a sound is, read from the file; None where that cannot be told. Slow for large files."""
+    import soundfile  # noqa: PLC0415  (brings numpy with it, for one route)
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(sound)) as opened:
+            return _round(Decimal(len(opened)) / Decimal(opened.samplerate))
+    except (soundfile.SoundFileError, ValueError, ArithmeticError):
+        return None
+
+
+def _seconds(stated: object) -> Decimal | None:
+    if isinstance(stated, bool) or not isinstance(stated, int | float | str | Decimal):
+        return None
+    try:
+        seconds = Decimal(str(stated))
+    except ArithmeticError:
+        return None
+    return _round(seconds) if seconds.is_finite() and 0 <= seconds < _MOST_SECONDS else None
+
+
+def _round(seconds: Decimal) -> Decimal:
+    return seconds.quantize(Decimal("0.001"), rounding=ROUND_UP)

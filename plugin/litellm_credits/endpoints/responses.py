@@ -1,0 +1,112 @@
+"""OpenAI's responses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
+from litellm_credits.endpoints.reading import (
+    MOST_OUTPUT_TOKENS,
+    TOKENS_PER_PART,
+    TOKENS_PER_REPLY,
+    field,
+    items,
+    json_bytes,
+    parts_bytes,
+    refuse_fields,
+    refuse_stored,
+    refuse_tools,
+    text_bytes,
+    whole,
+)
+from litellm_credits.errors import ParameterNotAllowed
+from litellm_credits.money import dumps
+
+_TEXT_PARTS = {"input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"}
+_TEXT_ITEMS = {
+    None,
+    "message",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "reasoning",
+}
+_BESIDE_INPUT = ("instructions", "tools", "tool_choice", "text")
+_STORED_STATE = ("background", "conversation", "prompt", "context_management")
+_WRITTEN = ("text", "refusal", "arguments", "input", "name")
+_ENDS = {"response.completed", "response.incomplete", "response.failed"}
+
+
+class Responses(Endpoint):
+    """`/v1/responses`. An answer that goes on from an earlier one can have a whole context window as its prompt."""
+
+    name = "responses"
+    call_types = frozenset({"aresponses", "responses"})
+
+    def refuse(self, body: Mapping[str, Any]) -> None:
+        # In the background nobody could settle it; conversations and prompts are the operator's, all teams share them.
+        refuse_fields(body, _STORED_STATE)
+        refuse_tools(body.get("tools"), lambda tool: tool.get("type") in ("function", "custom"))
+        given = body.get("input")
+        refuse_stored(given, "input")
+        for index, item in enumerate(given if isinstance(given, list) else ()):
+            if isinstance(item, Mapping) and item.get("type") == "item_reference":
+                raise ParameterNotAllowed(name="item_reference", param=f"input[{index}]")
+
+    def demand(self, body: Mapping[str, Any]) -> Demand:
+        return Demand(_prompt_bytes(body), whole(body, "max_output_tokens", least=1, most=MOST_OUTPUT_TOKENS), 1)
+
+    def limit_output(self, request: dict[str, Any], tokens: int) -> None:
+        request["max_output_tokens"] = tokens
+
+    def countable(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        given = body.get("input")
+        parts = [given if isinstance(given, str) else dumps(given).decode()]
+        return {
+            "text": "\n".join(
+                parts + [dumps(body[name]).decode() for name in _BESIDE_INPUT if body.get(name) is not None]
+            )
+        }
+
+    def stated(self, answer: object) -> object:
+        return field(answer, "usage")
+
+    def text(self, answer: object) -> list[str]:
+        found: list[str] = []
+        for item in field(answer, "output") or ():
+            for holder in [item, *(field(item, "content") or ()), *(field(item, "summary") or ())]:
+                found += [text for name in _WRITTEN if isinstance(text := field(holder, name), str) and text]
+        return found
+
+    def reader(self) -> Reader:
+        return _EventReader()
+
+
+class _EventReader(Reader):
+    def feed(self, chunk: Any) -> None:
+        kind = str(getattr(field(chunk, "type"), "value", field(chunk, "type")))
+        delta = field(chunk, "delta")
+        if isinstance(delta, str) and kind.endswith(".delta"):
+            self.text.append(delta)
+        self.closing = kind in _ENDS
+        if self.closing:
+            self.stated = field(chunk, "response", "usage") or self.stated
+            self.model = field(chunk, "response", "model")
+
+
+def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
+    if body.get("previous_response_id") is not None:
+        return None
+    total = TOKENS_PER_REPLY + sum(json_bytes(body[name]) for name in _BESIDE_INPUT if body.get(name) is not None)
+    given = body.get("input")
+    if isinstance(given, str):
+        return total + TOKENS_PER_PART + text_bytes(given)
+    for item in items(given, "input"):
+        content = item.get("content")
+        if item.get("type") not in _TEXT_ITEMS:
+            return None
+        for parts in (content, item.get("output")):
+            if isinstance(parts, list) and parts_bytes(parts, lambda part: part.get("type") in _TEXT_PARTS) is None:
+                return None
+        total += TOKENS_PER_PART + json_bytes(item)
+    return total

@@ -1,0 +1,102 @@
+"""What LiteLLM's answers, streams and errors say of a call."""
+
+from dataclasses import replace
+from typing import Any
+
+from litellm_credits.endpoints.reading import field
+from litellm_credits.money import dumps
+from litellm_credits.pricing.usage import Usage
+from litellm_credits.proxy.call import Call
+from litellm_credits.proxy.settlement import Answer
+
+_FROM_CACHE = "cached_response"
+"""What LiteLLM calls the provider of a stream that it plays back from its cache."""
+
+
+def whole_answer(call: Call, response: Any) -> Answer:
+    """What an unstreamed answer says."""
+    assert call.admission is not None
+    endpoint, body = call.admission.endpoint, call.admission.request
+    hidden = field(response, "_hidden_params")
+    hidden = hidden if isinstance(hidden, dict) else {}
+    usage = endpoint.usage_of(body, response)
+    return Answer(
+        usage=usage,
+        malformed=usage is None and bool(endpoint.stated(response)),
+        text=endpoint.text(response),
+        has_output=endpoint.has_output(response),
+        cost_usd=hidden.get("response_cost"),
+        model=hidden.get("provider_response_model") or field(response, "model"),
+        body=_recordable(response),
+        cached=hidden.get("cache_hit") is True,
+    )
+
+
+def streamed_answer(call: Call) -> Answer:
+    """What a stream has said until now.
+
+    LiteLLM fills in an estimate of its own when no chunk of the provider's had any usage. That shows in the chunks that it has
+    kept, unless the stream fell back to another deployment on its way, whose chunks it does not show. Of completions and
+    responses it keeps none, so there its estimate cannot be told from a provider's word.
+    """
+    reader = call.reader
+    assert reader is not None
+    stated = reader.stated
+    cost = getattr(stated, "cost", None)
+    if hasattr(stated, "cost"):
+        del stated.cost  # the provider's price of the call is the operator's business
+    kept = _kept_chunks(call)
+    estimated = bool(kept) and kept[-1].id == reader.id and all(getattr(one, "usage", None) is None for one in kept)
+    usage = Usage.parse(stated)
+    return Answer(
+        usage=usage,
+        malformed=usage is None and bool(stated),
+        estimated=estimated,
+        text=reader.text,
+        has_output=bool(reader.text),
+        cost_usd=cost,
+        model=reader.model,
+        cached=_is_from_cache(call.stream),
+    )
+
+
+def partial_answer(call: Call) -> Answer:
+    """What is known of a stream that did not end by itself: the provider's usage, if it had arrived."""
+    answer = streamed_answer(call)
+    if answer.usage is not None or answer.malformed:
+        return answer
+    for chunk in reversed(_kept_chunks(call)):
+        usage = Usage.parse(getattr(chunk, "usage", None))
+        if usage is not None:
+            return replace(answer, usage=usage, model=getattr(chunk, "model", None))
+    return answer
+
+
+def with_charge(call: Call, chunk: Any) -> bytes:
+    """The closing usage chunk as an event, with what the call was charged and what remains, as exact numbers."""
+    assert call.held is not None
+    assert call.admission is not None
+    body = chunk.model_dump(exclude_none=True, mode="json")
+    body["model"] = call.admission.requested
+    body["credits"] = {"call_id": str(call.held.call_id), "held": call.held.credits}
+    if call.receipt is not None:
+        body["credits"] |= {"charged": call.receipt.charged, "remaining": call.receipt.remaining}
+    return b"data: " + dumps(body) + b"\n\n"
+
+
+def _kept_chunks(call: Call) -> list[Any]:
+    chunks = getattr(call.stream, "chunks", None)
+    return chunks if isinstance(chunks, list) else []
+
+
+def _is_from_cache(stream: object) -> bool:
+    return (
+        getattr(stream, "custom_llm_provider", None) == _FROM_CACHE
+        or getattr(stream, "_completed_response_cache_hit", None) is True
+    )
+
+
+def _recordable(response: Any) -> object:
+    if isinstance(response, dict):
+        return {name: value for name, value in response.items() if name != "_hidden_params"}
+    return response.model_dump(exclude_none=True) if hasattr(response, "model_dump") else None
