@@ -1,27 +1,48 @@
-"""Laws of prices and bounds, on whatever Hypothesis comes up with (DESIGN 3, P7)."""
+"""Laws of prices, charges and usages, on whatever Hypothesis comes up with (DESIGN 3, P7)."""
 
 import json
-import os
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from litellm_credits import money
-from litellm_credits.errors import BadInput
-from litellm_credits.pricing.bound import input_bound, output_limit
-from litellm_credits.pricing.charge import Price, affordable_output, charge
+from litellm_credits.pricing.charge import TOKEN_RATES, Price, affordable_output, charge
 from litellm_credits.pricing.plan import BudgetMode, Plan
-from litellm_credits.pricing.usage import Usage
+from litellm_credits.pricing.usage import Unit, Usage
 
 STEP = Fraction(1, 10**10)
 
 counts = st.integers(0, 999_999_999) | st.integers(0, 5000)
 rates = st.integers(0, 10**20 - 1).map(lambda steps: Decimal(steps).scaleb(-10)) | st.decimals(0, 1, places=7)
 prices = st.builds(Price, rates, rates)
+units = st.dictionaries(st.sampled_from(Unit), st.decimals(0, 10**6, places=3), max_size=3)
+tiers = st.fixed_dictionaries(
+    {"above": st.integers(1, 10_000)}, optional=dict.fromkeys(("input", "output", *TOKEN_RATES), rates)
+)
+stated_rates = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys((*TOKEN_RATES, *map(str, Unit)), rates)
+    | {"tiers": st.lists(tiers, max_size=3, unique_by=lambda tier: tier["above"])},
+)
+full_prices = st.builds(Price.stated, rates, rates, stated_rates)
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    """A usage that can be true: its parts are no more than the whole."""
+    prompt, completion = draw(counts), draw(counts)
+    cached = draw(st.none() | st.integers(0, prompt))
+    written = draw(st.none() | st.integers(0, prompt - (cached or 0)))
+    heard = draw(st.none() | st.integers(0, prompt - (cached or 0) - (written or 0)))
+    reasoning = draw(st.none() | st.integers(0, completion))
+    spoken = draw(st.none() | st.integers(0, completion - (reasoning or 0)))
+    return Usage(prompt, completion, cached, reasoning, written, heard, spoken, draw(units))
+
+
 amounts = st.integers(0, 10**23 - 1).map(lambda steps: Decimal(steps).scaleb(-10)) | st.decimals(0, 1, places=10)
 plans = st.builds(
     Plan,
@@ -32,46 +53,92 @@ plans = st.builds(
 )
 
 
+def exact_dollars(usage: Usage, price: Price) -> Fraction:
+    """What a usage costs, in arithmetic that cannot round: each token at the rate that is its own."""
+    for above, tier in sorted(price.tiers):
+        if usage.prompt > above:
+            price = tier
+    kinds = [
+        (usage.cached, price.cache_read, price.input),
+        (usage.cache_write, price.cache_write, price.input),
+        (usage.audio_input, price.audio_input, price.input),
+        (usage.reasoning, price.reasoning, price.output),
+        (usage.audio_output, price.audio_output, price.output),
+    ]
+    read = sum(part or 0 for part, _, _ in kinds[:3])
+    written = sum(part or 0 for part, _, _ in kinds[3:])
+    thousand = (usage.prompt - read) * Fraction(price.input) + (usage.completion - written) * Fraction(price.output)
+    for part, rate, otherwise in kinds:
+        thousand += (part or 0) * Fraction(otherwise if rate is None else rate)
+    each = sum(Fraction(count) * Fraction(price.units.get(unit, 0)) for unit, count in usage.units.items())
+    return thousand / 1000 + each
+
+
 def exact_credits(usage: Usage, price: Price, plan: Plan) -> Fraction:
-    """What a usage costs, before rounding, in arithmetic that cannot round."""
+    """What a usage costs on a plan, before rounding."""
     if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
-        return Fraction(usage.total, plan.tokens_per_credit)
-    dollars = (usage.prompt * Fraction(price.input) + usage.completion * Fraction(price.output)) / 1000
-    return dollars * Fraction(plan.credits_per_dollar)
+        others = exact_dollars(Usage(units=usage.units), price) * Fraction(plan.credits_per_dollar)
+        return Fraction(usage.total, plan.tokens_per_credit) + others
+    return exact_dollars(usage, price) * Fraction(plan.credits_per_dollar)
 
 
-@settings(max_examples=500)
-@given(counts, counts, prices, plans)
-def test_charge_is_the_exact_cost_rounded_up_once(prompt: int, completion: int, price: Price, plan: Plan) -> None:
-    usage = Usage(prompt, completion)
+@settings(max_examples=250)
+@given(usages(), prices | full_prices, plans)
+def test_charge_is_the_exact_cost_rounded_up_once(usage: Usage, price: Price, plan: Plan) -> None:
     made = charge(usage, price, plan)
     exact = exact_credits(usage, price, plan)
     assert exact <= Fraction(made.credits) < exact + STEP
     assert Fraction(made.credits) % STEP == 0
-    assert Fraction(made.cost_usd) * 1000 == prompt * Fraction(price.input) + completion * Fraction(price.output)
+    assert Fraction(made.cost_usd) == exact_dollars(usage, price)
 
 
-@settings(max_examples=300)
-@given(counts, counts, st.data(), prices, plans)
+@settings(max_examples=250)
+@given(usages(), full_prices)
+def test_no_tokens_cost_more_than_at_the_dearest_price(usage: Usage, price: Price) -> None:
+    dearest = price.dearest
+    assert price.cost(usage) <= dearest.cost(usage)
+    assert dearest.cost(usage) == dearest.cost(Usage(usage.prompt, usage.completion, units=usage.units)), (
+        "it does not matter there which tokens they are"
+    )
+
+
+@settings(max_examples=250)
+@given(usages(), st.integers(0, 10**6), st.integers(0, 10**6), st.decimals(0, 10**3, places=3), full_prices, plans)
 def test_charge_within_the_bound_never_exceeds_the_charge_of_the_bound(
-    prompt: int, completion: int, data: st.DataObject, price: Price, plan: Plan
+    actual: Usage, prompt: int, completion: int, count: Decimal, price: Price, plan: Plan
 ) -> None:
-    actual = Usage(data.draw(st.integers(0, prompt)), data.draw(st.integers(0, completion)))
-    assert charge(actual, price, plan).credits <= charge(Usage(prompt, completion), price, plan).credits
+    bound = Usage(
+        actual.prompt + prompt,
+        actual.completion + completion,
+        units={unit: actual.units.get(unit, Decimal(0)) + count for unit in Unit},
+    )
+    assert charge(actual, price, plan).credits <= charge(bound, price.dearest, plan).credits
 
 
-@settings(max_examples=500)
-@given(amounts, counts, prices, plans)
-@example(Decimal("0.000195"), 15, Price(Decimal("0.0005"), Decimal("0.0015")), Plan())
-def test_affordable_output_is_safe_and_maximal(credits: Decimal, prompt: int, price: Price, plan: Plan) -> None:
-    tokens = affordable_output(credits, prompt, price, plan)
+@given(usages(), full_prices, rates)
+def test_every_rate_times_a_factor_is_the_cost_times_the_factor(usage: Usage, price: Price, factor: Decimal) -> None:
+    assert Fraction(price.times(factor).cost(usage)) == exact_dollars(usage, price) * Fraction(factor)
+
+
+@settings(max_examples=250)
+@given(amounts, counts, units, full_prices, plans)
+@example(Decimal("0.000195"), 15, {}, Price(Decimal("0.0005"), Decimal("0.0015")), Plan())
+def test_affordable_output_is_safe_and_maximal(
+    credits: Decimal, prompt: int, units: dict[Unit, Decimal], price: Price, plan: Plan
+) -> None:
+    price = price.dearest
+    tokens = affordable_output(credits, Usage(prompt, units=units), price, plan)
+
+    def usage(completion: int) -> Usage:
+        return Usage(prompt, completion, units=units)
+
     if tokens is None:
-        assert charge(Usage(prompt, 10**12), price, plan).credits <= credits
+        assert charge(usage(10**12), price, plan).credits <= credits
     elif tokens < 0:
-        assert charge(Usage(prompt, 0), price, plan).credits > credits
+        assert charge(usage(0), price, plan).credits > credits
     else:
-        assert charge(Usage(prompt, tokens), price, plan).credits <= credits
-        assert exact_credits(Usage(prompt, tokens + 2), price, plan) > Fraction(credits)
+        assert charge(usage(tokens), price, plan).credits <= credits
+        assert exact_credits(usage(tokens + 2), price, plan) > Fraction(credits)
 
 
 # Usage ----------------------------------------------------------------------------------------------------------------
@@ -89,126 +156,50 @@ garbage: st.SearchStrategy[Any] = st.recursive(
     max_leaves=8,
 )
 likely = garbage | st.integers(-5, 5) | st.integers(10**9 - 2, 10**9 + 2)
-stated_usages = garbage | st.fixed_dictionaries(
-    {},
-    optional={
-        "prompt_tokens": likely,
-        "completion_tokens": likely,
-        "prompt_tokens_details": garbage | st.fixed_dictionaries({"cached_tokens": likely}),
-        "completion_tokens_details": garbage | st.fixed_dictionaries({"reasoning_tokens": likely}),
-    },
+counted = dict.fromkeys(
+    (
+        "prompt_tokens",
+        "completion_tokens",
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "promptTokenCount",
+        "candidatesTokenCount",
+        "thoughtsTokenCount",
+        "toolUsePromptTokenCount",
+        "cachedContentTokenCount",
+    ),
+    likely,
 )
+details = garbage | st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("cached_tokens", "cache_creation_tokens", "audio_tokens", "reasoning_tokens"), likely),
+)
+detailed = dict.fromkeys(
+    ("prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_token_details"), details
+)
+modalities = garbage | st.lists(st.fixed_dictionaries({"modality": st.just("AUDIO") | garbage, "tokenCount": likely}))
+spoken = dict.fromkeys(("promptTokensDetails", "candidatesTokensDetails"), modalities)
+stated_usages = garbage | st.fixed_dictionaries({}, optional=counted | detailed | spoken)
 
 
+@settings(max_examples=200)
 @given(stated_usages)
 def test_usage_parse_never_raises_and_only_believes_what_can_be_true(stated: Any) -> None:
     usage = Usage.parse(stated)
     if usage is None:
         return
     assert type(usage.prompt) is type(usage.completion) is int
-    assert (usage.prompt, usage.completion) == (stated["prompt_tokens"], stated["completion_tokens"])
     assert 0 <= usage.prompt < 10**9
     assert 0 <= usage.completion < 10**9
-    assert usage.cached is None or 0 <= usage.cached <= usage.prompt
-    assert usage.reasoning is None or 0 <= usage.reasoning <= usage.completion
-
-
-# Bounds ---------------------------------------------------------------------------------------------------------------
-
-texts = (
-    st.text(max_size=200)
-    | st.text("\U0001f600\u0301\u200d<|endoftext|> \n\t", max_size=60)
-    | st.text("Zaltyko ", max_size=60)
-)
-names = st.text("abcdefghij_-", min_size=1, max_size=20)
-schemas: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    st.fixed_dictionaries(
-        {"type": st.sampled_from(["string", "number", "integer", "boolean", "null"])},
-        optional={"description": texts, "enum": st.lists(texts, min_size=1, max_size=4)},
-    ),
-    lambda inner: (
-        st.fixed_dictionaries({"type": st.just("array"), "items": inner}, optional={"description": texts})
-        | st.fixed_dictionaries(
-            {"type": st.just("object"), "properties": st.dictionaries(names, inner, max_size=4)},
-            optional={"required": st.lists(names, max_size=3), "description": texts},
-        )
-    ),
-    max_leaves=5,
-)
-tools = st.fixed_dictionaries(
-    {
-        "type": st.just("function"),
-        "function": st.fixed_dictionaries(
-            {
-                "name": names,
-                "parameters": st.fixed_dictionaries(
-                    {"type": st.just("object"), "properties": st.dictionaries(names, schemas, max_size=4)},
-                    optional={"required": st.lists(names, max_size=3)},
-                ),
-            },
-            optional={"description": texts},
-        ),
-    }
-)
-tool_calls = st.fixed_dictionaries(
-    {"id": names, "type": st.just("function"), "function": st.fixed_dictionaries({"name": names, "arguments": texts})}
-)
-text_parts = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": texts}), max_size=3)
-messages = (
-    st.fixed_dictionaries(
-        {"role": st.sampled_from(["system", "user", "developer"]), "content": texts | text_parts},
-        optional={"name": names},
-    )
-    | st.fixed_dictionaries(
-        {"role": st.just("assistant"), "content": texts | st.none()},
-        optional={"tool_calls": st.lists(tool_calls, min_size=1, max_size=3), "name": names},
-    )
-    | st.fixed_dictionaries({"role": st.just("tool"), "content": texts, "tool_call_id": names})
-)
-requests = st.fixed_dictionaries(
-    {"messages": st.lists(messages, min_size=1, max_size=4)},
-    optional={
-        "tools": st.lists(tools, min_size=1, max_size=3),
-        "tool_choice": st.sampled_from(["auto", "none", "required"])
-        | st.fixed_dictionaries({"type": st.just("function"), "function": st.fixed_dictionaries({"name": names})}),
-    },
-)
-
-
-@pytest.mark.parametrize("model", ["gpt-4", "gpt-4o"])
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(request=requests)
-def test_input_bound_is_never_below_what_the_tokenizer_counts(model: str, request: dict[str, Any]) -> None:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else LiteLLM asks the network for prices
-    from litellm import token_counter
-
-    counted = token_counter(
-        model=model, messages=request["messages"], tools=request.get("tools"), tool_choice=request.get("tool_choice")
-    )
-    bound = input_bound(request, None)
-    assert bound.text
-    assert bound.tokens >= counted
-
-
-@given(st.dictionaries(st.sampled_from(["messages", "tools", "response_format"]), garbage))
-def test_input_bound_of_garbage_is_a_number_or_a_refusal(request: dict[str, Any]) -> None:
-    try:
-        bound = input_bound(request, 1000)
-    except BadInput:
-        return
-    assert 0 < bound.tokens <= 1000
-
-
-@given(st.dictionaries(st.sampled_from(["n", "max_tokens", "max_completion_tokens"]), likely))
-def test_output_limit_of_garbage_is_a_whole_number_or_a_refusal(request: dict[str, Any]) -> None:
-    try:
-        limit = output_limit(request)
-    except BadInput:
-        return
-    assert type(limit.choices) is int
-    assert 1 <= limit.choices <= 128
-    stated = [request.get(name) for name in ("max_tokens", "max_completion_tokens") if request.get(name) is not None]
-    assert limit.per_choice == max(stated, default=None)
+    read = [usage.cached, usage.cache_write, usage.audio_input]
+    written = [usage.reasoning, usage.audio_output]
+    assert all(part is None or part >= 0 for part in read + written)
+    assert sum(part or 0 for part in read) <= usage.prompt
+    assert sum(part or 0 for part in written) <= usage.completion
+    if "prompt_tokens" in stated and stated["prompt_tokens"] is not None:
+        assert (usage.prompt, usage.completion) == (stated["prompt_tokens"], stated["completion_tokens"])
 
 
 # Money ----------------------------------------------------------------------------------------------------------------
