@@ -22,6 +22,7 @@ lint: $(VENV)/development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/endpoint_docs.py check
 
 schema: $(VENV)/development
 	$(BIN)/python scripts/schema.py write $(NAME)

@@ -118,7 +118,7 @@ class ModelAlias(Row):
     """USD per 1,000 tokens; null: LiteLLM's own price of the model."""
     pricing_output: Decimal | None
     pricing_rates: dict[str, Any]
-    """The other rates, by name, as text (catalog/rates.py): parts of tokens per 1,000, units for one, tiers."""
+    """The other rates, by name (pricing/rates.py): parts of tokens per 1,000, units for one, tiers."""
     max_output_tokens: int | None
     """Cap on output tokens per choice, written into requests that state none."""
     status: CatalogStatus

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from api_client import Api, Books, Team
 
+JSON = {"content-type": "application/json"}
 ALIAS = {"model_alias": "fast", "provider": "openai", "actual_model": "gpt-4o-mini"}
 
 
@@ -17,7 +18,7 @@ async def test_an_alias_is_created_shown_and_listed_with_exact_prices(admin: Api
         "POST",
         "/models/aliases/create",
         content=raw + str(body).replace("'", '"')[1:],
-        headers={"content-type": "application/json"},
+        headers=JSON,
     )
     assert (made["pricing_input"], made["pricing_output"]) == (Decimal("1e-10"), Decimal("123456789.0123456789"))
     assert {name: made[name] for name in body} == body
@@ -153,3 +154,47 @@ async def test_what_is_inactive_lets_nobody_call(admin: Api, team: Team, path: s
 async def _members(admin: Api, group: str) -> list[str]:
     found = await admin.ok("GET", f"/model-access-groups/{group}")
     return [member["model_alias"] for member in found["model_aliases"]]
+
+
+async def test_rates_of_an_alias_are_exact_and_replaced_as_a_whole(admin: Api) -> None:
+    rates = '{"cache_read": 0.0000000001, "image": 0.04, "tiers": [{"above": 200000, "output": 0.0225}]}'
+    raw = '{"model_alias": "all", "provider": "p", "actual_model": "m", "pricing_input": 1, "pricing_output": 2, '
+    made = await admin.ok("POST", "/models/aliases/create", content=raw + f'"pricing_rates": {rates}}}', headers=JSON)
+    stated = {
+        "cache_read": Decimal("1e-10"),
+        "image": Decimal("0.04"),
+        "tiers": [{"above": 200000, "output": Decimal("0.0225")}],
+    }
+    assert made["pricing_rates"] == stated
+    changed = await admin.ok("PUT", "/models/aliases/all", {"description": "kept"})
+    assert changed["pricing_rates"] == stated
+    changed = await admin.ok("PUT", "/models/aliases/all", {"pricing_rates": {"second": 0.0001}})
+    assert changed["pricing_rates"] == {"second": Decimal("0.0001")}
+    changed = await admin.ok("PUT", "/models/aliases/all", {"pricing_rates": None})
+    assert changed["pricing_rates"] == {}
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"image": -1},
+        {"image": "NaN"},
+        {"images": 1},
+        {"second": 0.00000000001},
+        {"tiers": [{"input": 1}]},
+        {"tiers": [{"above": 0}]},
+        {"tiers": [{"above": 1, "image": 1}]},
+        {"tiers": {}},
+        [],
+    ],
+)
+async def test_rates_that_make_no_sense_are_refused(admin: Api, rates: object) -> None:
+    await admin.refused(422, "invalid_input", "POST", "/models/aliases/create", ALIAS | {"pricing_rates": rates})
+
+
+async def test_rates_of_parts_of_tokens_need_a_price_of_tokens(admin: Api) -> None:
+    for rates in ({"cache_read": 1}, {"tiers": [{"above": 1, "input": 1}]}):
+        error = await admin.refused(
+            422, "invalid_input", "POST", "/models/aliases/create", ALIAS | {"pricing_rates": rates}
+        )
+        assert error["param"] == "pricing_rates"

@@ -136,8 +136,29 @@ garbage: st.SearchStrategy[Any] = st.recursive(
 )
 PART = {"type": "text", "text": "hi"}
 RICH: dict[str, Body] = {
+    "chat": {
+        "messages": [
+            {"role": "user", "content": ["hi", PART], "tool_calls": [{"function": {"name": "f"}}], "audio": None}
+        ],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "response_format": {"type": "text"},
+        "max_tokens": 5,
+        "n": 2,
+    },
     "completions": {"prompt": ["hi", [1, 2]], "suffix": "x", "max_tokens": 5, "best_of": 2},
     "embeddings": {"input": ["hi", [1, 2]]},
+    "responses": {
+        "input": [{"type": "message", "content": ["hi", PART], "output": [PART]}],
+        "instructions": "x",
+        "tools": [{"type": "function"}],
+        "max_output_tokens": 16,
+    },
+    "messages": {
+        "messages": [{"role": "user", "content": ["hi", {"type": "tool_result", "content": [PART]}]}],
+        "system": [PART],
+        "tools": [{"type": "custom", "name": "f"}],
+        "max_tokens": 5,
+    },
     "generate_content": {
         "contents": [{"role": "user", "parts": ["hi", {"text": "hi"}]}],
         "systemInstruction": {"parts": [{"text": "hi"}]},
@@ -313,6 +334,6 @@ answers = st.dictionaries(
 @pytest.mark.parametrize("name", [name for name in PRICED if name != "speech"])
 @given(answer=garbage | answers)
 def test_no_answer_makes_counting_fail(name: str, answer: Any) -> None:
-    usage = PRICED[name].usage_of({}, answer)
+    usage = PRICED[name].usage_of({"query": "q", "documents": ["a"]}, answer)
     assert usage is None or (usage.total >= 0 and all(count >= 0 for count in usage.units.values()))
     assert PRICED[name].has_output({}) in (True, False)

@@ -51,9 +51,9 @@ MINIMAL: dict[str, Body] = {
     "messages": said(max_tokens=5),
     "generate_content": asked(),
     "image_generation": {"prompt": "a cat"},
-    "image_edit": {"prompt": "a hat", "image": [{"bytes": 5, "wav": False}]},
+    "image_edit": {"prompt": "a hat", "image": [{"bytes": 5}]},
     "speech": {"input": "hi"},
-    "transcription": {"file": {"bytes": 1500, "seconds": None, "wav": False}},
+    "transcription": {"file": {"bytes": 1500, "seconds": None, "bytes_a_second": None}},
     "rerank": {"query": "q", "documents": ["a", "b"]},
     "moderation": {"input": "hi"},
     "ocr": {"document": {"type": "document_url", "document_url": "https://x"}},
@@ -159,7 +159,7 @@ def test_a_prompt_is_bounded_by_its_bytes_not_its_characters(name: str, template
         ("generate_content", asked(systemInstruction={"parts": [{"fileData": {}}]})),
         ("generate_content", asked(system_instruction={"parts": [{"fileData": {}}]})),
         ("image_edit", {"prompt": "hi"}),
-        ("transcription", {"file": {"bytes": 5, "seconds": None, "wav": False}}),
+        ("transcription", {"file": {"bytes": 5, "seconds": None, "bytes_a_second": None}}),
     ],
 )
 def test_a_prompt_that_is_not_text_can_fill_the_context_window(name: str, body: Body) -> None:
@@ -310,11 +310,14 @@ def test_images_of_a_form_must_be_a_number_in_range(wrong: str) -> None:
         ("ocr", {}, {Unit.PAGE: 1000}),
         ("moderation", {"input": ["a", "b"]}, {}),
         ("pass_through", {"anything": 5}, {}),
-        ("transcription", {"file": {"bytes": 7500, "seconds": None, "wav": False}}, {Unit.SECOND: 11}),
-        ("transcription", {"file": {"bytes": 7500, "seconds": Decimal("2.5"), "wav": False}}, {Unit.SECOND: 11}),
-        ("transcription", {"file": {"bytes": 7500, "seconds": Decimal("2.5"), "wav": True}}, {Unit.SECOND: 4}),
-        ("transcription", {"file": {"bytes": 7500, "seconds": Decimal(0), "wav": True}}, {Unit.SECOND: 1}),
-        ("transcription", {"file": {"bytes": 7500, "seconds": None, "wav": True}}, {Unit.SECOND: 11}),
+        ("transcription", {"file": {"bytes": 7500, "seconds": None, "bytes_a_second": None}}, {Unit.SECOND: 11}),
+        (
+            "transcription",
+            {"file": {"bytes": 7500, "seconds": Decimal("2.5"), "bytes_a_second": None}},
+            {Unit.SECOND: 11},
+        ),
+        ("transcription", {"file": {"bytes": 7500, "seconds": Decimal(0), "bytes_a_second": 3000}}, {Unit.SECOND: 4}),
+        ("transcription", {"file": {"bytes": 7500, "seconds": None, "bytes_a_second": 3000}}, {Unit.SECOND: 4}),
     ],
 )
 def test_units_of_a_request(name: str, body: Body, units: dict[Unit, int]) -> None:
@@ -322,8 +325,8 @@ def test_units_of_a_request(name: str, body: Body, units: dict[Unit, int]) -> No
 
 
 def test_a_transcription_that_states_no_length_is_estimated_by_its_file() -> None:
-    known = {"file": {"bytes": 7500, "seconds": Decimal("2.5"), "wav": False}}
-    unknown = {"file": {"bytes": 7500, "seconds": None, "wav": False}}
+    known = {"file": {"bytes": 7500, "seconds": Decimal("2.5"), "bytes_a_second": None}}
+    unknown = {"file": {"bytes": 7500, "seconds": None, "bytes_a_second": None}}
     assert PRICED["transcription"].estimated(known) == {Unit.SECOND: Decimal("2.5")}
     assert PRICED["transcription"].estimated(unknown) == {Unit.SECOND: 11}
 
@@ -614,8 +617,8 @@ ANSWERS: list[tuple[str, Body, Usage | None, list[str]]] = [
     ("generate_content", {"candidates": None}, None, []),
     (
         "rerank",
-        {"results": [{"index": 0}], "meta": {"billed_units": {"search_units": 2}}},
-        Usage(units={Unit.QUERY: Decimal(2)}),
+        {"results": [{"index": 0}], "meta": {"billed_units": {"search_units": 1}}},
+        Usage(units={Unit.QUERY: Decimal(1)}),
         [],
     ),
     ("rerank", {"results": [{}], "meta": {"tokens": {"input_tokens": 7}}}, Usage(7, 0), []),
@@ -929,3 +932,90 @@ def test_events(chunks: list[object], events: list[Body]) -> None:
 
 def test_numbers_of_events_are_exact() -> None:
     assert Events().feed(b'data: {"cost": 0.1}\n') == [{"cost": Decimal("0.1")}]
+
+
+# To be added to tests/unit/test_endpoints.py when the code is mended --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("generate_content", asked({"functionResponse": {"name": "f", "parts": [{"fileData": {"fileUri": "x"}}]}})),
+        ("generate_content", {"contents": [{"role": "user", "parts": {"fileData": {"fileUri": "x"}}}]}),
+        ("generate_content", asked(systemInstruction={"parts": {"fileData": {"fileUri": "x"}}})),
+        ("generate_content", asked(systemInstruction={}, system_instruction={"parts": [{"fileData": {}}]})),
+    ],
+)
+def test_media_in_any_place_can_fill_the_context_window(name: str, body: Body) -> None:
+    assert PRICED[name].demand(body).prompt is None
+
+
+def test_a_text_of_messages_is_bounded_by_its_bytes() -> None:
+    """Bounded by nine times its bytes: 8 tokens are added for each character."""
+    short, long = (PRICED["messages"].demand(said("x" * size)).prompt for size in (1, 1001))
+    assert short is not None
+    assert long is not None
+    assert long - short == 1000
+
+
+def test_an_item_with_an_id_alone_is_a_reference_to_what_is_stored() -> None:
+    with pytest.raises(ParameterNotAllowed):
+        PRICED["responses"].refuse({"input": [{"id": "msg_1"}]})
+
+
+def test_a_limit_that_litellm_does_not_read_is_none() -> None:
+    """LiteLLM 1.106 reads `generationConfig` only, and sends none of `generation_config` on."""
+    body = asked(generation_config={"max_output_tokens": 1})
+    try:
+        PRICED["generate_content"].refuse(body)
+    except ParameterNotAllowed:
+        return
+    assert PRICED["generate_content"].demand(body).per_choice is None
+
+
+def test_both_configs_are_limited() -> None:
+    body = asked(generationConfig={"maxOutputTokens": 9}, generation_config={"max_output_tokens": 1000})
+    PRICED["generate_content"].limit_output(body, 5)
+    assert PRICED["generate_content"].demand(body).per_choice == 5
+
+
+def test_prompts_in_lists_in_lists_are_refused_however_deep() -> None:
+    deep: Any = "x"
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(BadInput):
+        PRICED["completions"].demand({"prompt": deep})
+
+
+def test_a_call_of_a_function_of_the_old_kind_is_output() -> None:
+    message = {"content": None, "function_call": {"name": "weather", "arguments": "{}"}}
+    assert PRICED["chat"].has_output({"choices": [{"message": message}]})
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_wav_is_as_long_as_its_bytes_say_not_its_header(size: int) -> None:
+    sound = bytearray(wav(1.5))
+    sound[40:44] = size.to_bytes(4, "little")
+    assert seconds_of(bytes(sound)) == Decimal("1.5")
+
+
+@pytest.mark.parametrize("name", ["messages", "generate_content"])
+def test_a_stream_with_what_json_cannot_carry_does_not_fail(name: str) -> None:
+    call = '{"candidates": [{"content": {"parts": [{"functionCall": {"name": "\\\\ud800"}}]}}]}'.replace("\\\\", "\\")
+    PRICED[name].reader().feed(f"data: {call}\n\n".encode())
+
+
+@pytest.mark.parametrize("name", ["messages", "generate_content", "responses", "completions"])
+def test_an_answer_in_no_shape_at_all_has_no_text(name: str) -> None:
+    for wrong in (5, True):
+        answer = {"content": wrong, "candidates": wrong, "output": wrong, "choices": wrong}
+        assert PRICED[name].text(answer) == []
+
+
+def test_a_form_may_say_that_it_does_not_stream() -> None:
+    PRICED["image_edit"].refuse({"stream": "false"})
+
+
+def test_documents_are_counted_as_they_are_sent() -> None:
+    body = {"query": "q", "documents": [{"text": "\U0010ffff" * 100}]}
+    assert "\U0010ffff" * 100 in PRICED["rerank"].countable(body)["text"]

@@ -397,3 +397,19 @@ def test_plan_refuses(field: str, wrong: object) -> None:
     with pytest.raises(ValidationError) as refusal:
         Plan.of({field: wrong})
     assert [error["loc"] for error in refusal.value.errors()] == [(field,)]
+
+
+# To be added to tests/unit/test_pricing.py when the code is mended ----------------------------------------------------
+
+
+def test_audio_is_never_less_than_nothing() -> None:
+    details = {"cached_tokens": 10, "cache_creation_tokens": 10, "audio_tokens": 10}
+    usage = Usage.parse(FULL | {"prompt_tokens_details": details})
+    assert usage == Usage(15, 8, cached=10, cache_write=5, reasoning=3)
+
+
+def test_rates_of_units_and_tiers_are_what_stated_takes() -> None:
+    rates = {"request": "0.01", "tiers": [{"above": 100, "input": "2"}]}
+    price = Price.stated(Decimal(1), Decimal(2), rates)
+    assert price is not None
+    assert Price.stated(Decimal(1), Decimal(2), price.rates()) == price

@@ -1,6 +1,7 @@
 """Audio: speech, priced by characters, and transcriptions, priced by seconds or by tokens."""
 
 import io
+import struct
 from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 from typing import Any
@@ -12,6 +13,9 @@ from litellm_credits.pricing.usage import Unit
 
 _FEWEST_BYTES_A_SECOND = 750
 """6 kbit/s, the least that Opus goes down to (RFC 6716, 2.1.1); the other codecs that providers take need more."""
+
+_UNCOMPRESSED = (1, 3)
+"""Format tags of a WAV: whole numbers and floating-point numbers."""
 
 _MOST_SECONDS = Decimal(10**6)
 
@@ -43,9 +47,10 @@ class Speech(Endpoint):
 
 
 class Transcription(Endpoint):
-    """`/v1/audio/transcriptions`. `body["file"]` is `{"bytes", "seconds", "wav"}`: the file's size, and its length as it says.
+    """`/v1/audio/transcriptions`. `body["file"]` is `{"bytes", "seconds", "bytes_a_second"}`: the file's size, its length as it
+    says itself, and of uncompressed sound how many bytes are a second of it.
 
-    A WAV is as long as its bytes say; other formats state their length, and a false statement must not lower the bound.
+    What a file says of its length must not lower the bound; only its size does.
     """
 
     name = "transcription"
@@ -61,8 +66,7 @@ class Transcription(Endpoint):
         file = body.get("file")
         if not file:
             raise BadInput(problem="'file' must be an uploaded audio file.", param="file")
-        longest = file["bytes"] / Decimal(_FEWEST_BYTES_A_SECOND)
-        seconds = file["seconds"] if file["wav"] and file["seconds"] is not None else longest
+        seconds = file["bytes"] / Decimal(file["bytes_a_second"] or _FEWEST_BYTES_A_SECOND)
         # Providers round to whole seconds, some of them after they have joined the ends of what they cut.
         return Demand(None, None, 1, {Unit.SECOND: seconds.to_integral_value(ROUND_UP) + 1})
 
@@ -89,8 +93,23 @@ class Transcription(Endpoint):
         return answer is not None
 
 
+def bytes_a_second(sound: bytes) -> int | None:
+    """Of an uncompressed WAV, how many bytes a second of it takes; None of anything else."""
+    at = sound.find(b"fmt ", 12, 4096)
+    if sound[:4] != b"RIFF" or at < 0 or len(sound) < at + 24:
+        return None
+    form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", sound, at + 8)
+    return channels * rate * bits // 8 or None if form in _UNCOMPRESSED else None
+
+
 def seconds_of(sound: bytes) -> Decimal | None:
-    """How long a sound is, read from the file; None where that cannot be told. Slow for large files."""
+    """How long a sound is, read from the file; None where that cannot be told. Slow for large files.
+
+    Uncompressed sound is as long as its bytes are, whatever its header says.
+    """
+    each, start = bytes_a_second(sound), sound.find(b"data") + 8
+    if each is not None:
+        return _round(Decimal(len(sound) - start) / each)
     import soundfile  # noqa: PLC0415  (brings numpy with it, for one route)
 
     try:

@@ -1,7 +1,7 @@
 """OpenAI's chat completions and completions."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
@@ -11,6 +11,8 @@ from litellm_credits.endpoints.reading import (
     field,
     items,
     json_bytes,
+    kind,
+    listed,
     parts_bytes,
     refuse_fields,
     refuse_stored,
@@ -105,7 +107,7 @@ class Completions(Endpoint):
         return field(answer, "usage")
 
     def text(self, answer: object) -> list[str]:
-        return [text for choice in field(answer, "choices") or () if (text := field(choice, "text"))]
+        return [text for choice in listed(field(answer, "choices")) if (text := field(choice, "text"))]
 
     def reader(self) -> Reader:
         return _CompletionReader()
@@ -122,16 +124,24 @@ def _prompts(value: object, name: str) -> tuple[int, int]:
     Raises:
         BadInput: for anything else.
     """
-    if isinstance(value, str):
-        return 1, TOKENS_PER_PART + text_bytes(value)
-    if isinstance(value, list) and value:
-        if all(isinstance(one, int) and not isinstance(one, bool) for one in value):
-            return 1, TOKENS_PER_PART + len(value)
-        if all(isinstance(one, str | list) for one in value):
-            each = [_prompts(one, name) for one in value]
-            return sum(count for count, _ in each), sum(tokens for _, tokens in each)
+    prompts: list[object] = value if isinstance(value, list) and not _is_numbers(value) else [value]
+    sizes = [
+        text_bytes(one) if isinstance(one, str) else len(one)
+        for one in prompts
+        if isinstance(one, str) or _is_numbers(one)
+    ]
+    if prompts and len(sizes) == len(prompts):
+        return len(prompts), sum(sizes) + TOKENS_PER_PART * len(prompts)
     raise BadInput(
         problem=f"'{name}' must be a text, a list of texts, or a list of token numbers, and not be empty.", param=name
+    )
+
+
+def _is_numbers(value: object) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
     )
 
 
@@ -159,7 +169,7 @@ def _message_bytes(message: Mapping[str, Any]) -> int | None:
     total = 0
     for name, value in message.items():
         if name == "content" and isinstance(value, list):
-            size = parts_bytes(value, lambda part: part.get("type") in _TEXT_PARTS)
+            size = parts_bytes(value, lambda part: kind(part) in _TEXT_PARTS)
         elif isinstance(value, str):
             size = text_bytes(value)
         elif name in ("audio", "images"):
@@ -173,13 +183,13 @@ def _message_bytes(message: Mapping[str, Any]) -> int | None:
 
 
 def _runs_at_the_client(tool: Mapping[str, Any]) -> bool:
-    return tool.get("type") in ("function", "custom") or ("type" not in tool and "function" in tool)
+    return kind(tool) in ("function", "custom") or ("type" not in tool and "function" in tool)
 
 
 def _written(choices: object) -> list[str]:
     """The text that an answer's choices (or a chunk's) hold: contents, reasoning, refusals and tool calls."""
     found: list[str] = []
-    for choice in choices if isinstance(choices, list) else ():
+    for choice in listed(choices):
         part = field(choice, "delta") or field(choice, "message")
         if part is None:
             continue
@@ -187,9 +197,10 @@ def _written(choices: object) -> list[str]:
             text = field(part, name)
             if text:
                 found.append(text if isinstance(text, str) else str(text))
-        for tool in field(part, "tool_calls") or ():
-            for name in ("name", "arguments"):
-                text = field(tool, "function", name)
-                if text:
-                    found.append(str(text))
+        functions = [field(tool, "function") for tool in listed(field(part, "tool_calls"))]
+        for function in (*functions, field(part, "function_call")):
+            found += [str(text) for name in ("name", "arguments") if (text := field(function, name))]
+        spoken = field(part, "audio", "transcript")
+        if spoken:
+            found.append(str(spoken))
     return found

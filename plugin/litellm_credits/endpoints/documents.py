@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
-from litellm_credits.endpoints.reading import TOKENS_PER_PART, field, json_bytes, refuse_stored
+from litellm_credits.endpoints.reading import TOKENS_PER_PART, as_json, field, json_bytes, refuse_stored
 from litellm_credits.errors import BadInput
 from litellm_credits.pricing.usage import Unit
 
@@ -46,11 +46,15 @@ class Rerank(Endpoint):
 
     def counted(self, body: Mapping[str, Any], answer: object) -> Mapping[Unit, Decimal]:
         queries = field(answer, "meta", "billed_units", "search_units")
-        stated = isinstance(queries, int) and not isinstance(queries, bool) and 0 <= queries < _DOCUMENTS_A_QUERY**3
+        # Some providers' tokens come from LiteLLM under this name too: more than there can be queries.
+        most = self.demand(body).units[Unit.QUERY]
+        stated = isinstance(queries, int) and not isinstance(queries, bool) and 0 <= queries <= most
         return {Unit.QUERY: Decimal(queries)} if stated else {}
 
     def countable(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return {"text": "\n".join(f"{body.get('query')} {document}" for document in body["documents"])}
+        return {
+            "text": "\n".join(f"{as_json(body.get('query'))} {as_json(document)}" for document in body["documents"])
+        }
 
     def has_output(self, answer: object) -> bool:
         return bool(field(answer, "results"))

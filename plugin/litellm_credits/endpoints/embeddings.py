@@ -25,7 +25,8 @@ class Embeddings(Endpoint):
     def stated(self, answer: object) -> object:
         usage = field(answer, "usage")
         # OpenAI states no completion tokens here; zeros are what LiteLLM puts where a provider states nothing.
-        return usage if field(usage, "prompt_tokens") else None
+        stated = {name: field(usage, name) for name in ("prompt_tokens", "prompt_tokens_details")}
+        return {**stated, "completion_tokens": 0} if stated["prompt_tokens"] else None
 
     def has_output(self, answer: object) -> bool:
         return bool(field(answer, "data"))

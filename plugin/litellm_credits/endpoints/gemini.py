@@ -8,10 +8,11 @@ from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
     TOKENS_PER_PART,
     TOKENS_PER_REPLY,
+    as_json,
     field,
     items,
     json_bytes,
-    parts_bytes,
+    listed,
     refuse_fields,
     refuse_tools,
     whole,
@@ -20,14 +21,17 @@ from litellm_credits.endpoints.sse import Events
 from litellm_credits.errors import BadInput
 from litellm_credits.money import dumps
 
-_CONFIG = ("generationConfig", "generation_config")
+_CONFIG = "generationConfig"
 _LIMITS = ("maxOutputTokens", "max_output_tokens")
 _CHOICES = ("candidateCount", "candidate_count")
 _SYSTEM = ("systemInstruction", "system_instruction")
-_BESIDE_CONTENTS = (*_SYSTEM, "tools", "toolConfig", "tool_config", *_CONFIG)
+_BESIDE_CONTENTS = (*_SYSTEM, "tools", "toolConfig", "tool_config", _CONFIG)
 _AT_THE_CLIENT = {"functionDeclarations", "function_declarations"}
 _MEDIA = {"inlineData", "inline_data", "fileData", "file_data"}
 _MOST_CHOICES = 8
+_REFUSED = ("config", "generation_config", "cachedContent", "cached_content")
+"""LiteLLM takes `config` in the place of generationConfig, and drops `generation_config` unread. What is cached belongs to the
+operator: all teams share it."""
 
 
 class GenerateContent(Endpoint):
@@ -38,27 +42,23 @@ class GenerateContent(Endpoint):
     dialect = Dialect.GOOGLE
 
     def refuse(self, body: Mapping[str, Any]) -> None:
-        # `config` would win over generationConfig inside LiteLLM; what is cached belongs to the operator, all teams share it.
-        refuse_fields(body, ("config", "cachedContent", "cached_content"))
+        refuse_fields(body, _REFUSED)
         refuse_tools(body.get("tools"), lambda tool: set(tool) <= _AT_THE_CLIENT)
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
-        limits, choices = [], [1]
-        for name in _CONFIG:
-            config = body.get(name)
-            if config is None:
-                continue
-            if not isinstance(config, dict):
-                raise BadInput(problem=f"'{name}' must be an object.", param=name)
-            limits += [whole(config, limit, least=1, most=MOST_OUTPUT_TOKENS) for limit in _LIMITS]
-            choices += [whole(config, choice, least=1, most=_MOST_CHOICES) or 1 for choice in _CHOICES]
+        config = body.get(_CONFIG, {})
+        if config is None:
+            config = {}
+        if not isinstance(config, dict):
+            raise BadInput(problem=f"'{_CONFIG}' must be an object.", param=_CONFIG)
+        limits = [whole(config, limit, least=1, most=MOST_OUTPUT_TOKENS) for limit in _LIMITS]
+        choices = [whole(config, choice, least=1, most=_MOST_CHOICES) or 1 for choice in _CHOICES]
         stated = max((limit for limit in limits if limit is not None), default=None)
         return Demand(_prompt_bytes(body), stated, max(choices))
 
     def limit_output(self, request: dict[str, Any], tokens: int) -> None:
-        name = next((name for name in _CONFIG if request.get(name) is not None), _CONFIG[0])
-        config = {key: value for key, value in (request.get(name) or {}).items() if key not in _LIMITS}
-        request[name] = config | {_LIMITS[0]: tokens}
+        config = {key: value for key, value in (request.get(_CONFIG) or {}).items() if key not in _LIMITS}
+        request[_CONFIG] = config | {_LIMITS[0]: tokens}
 
     def countable(self, body: Mapping[str, Any]) -> dict[str, Any]:
         parts = (body.get("contents"), *(body.get(name) for name in (*_SYSTEM, "tools")))
@@ -69,13 +69,13 @@ class GenerateContent(Endpoint):
 
     def text(self, answer: object) -> list[str]:
         found: list[str] = []
-        for candidate in field(answer, "candidates") or ():
-            for part in field(candidate, "content", "parts") or ():
+        for candidate in listed(field(answer, "candidates")):
+            for part in listed(field(candidate, "content", "parts")):
                 text, called = field(part, "text"), field(part, "functionCall")
                 if text:
                     found.append(str(text))
                 if called:
-                    found.append(dumps(called).decode())
+                    found.append(as_json(called))
         return found
 
     def reader(self) -> Reader:
@@ -96,14 +96,23 @@ class _ContentReader(Reader):
 
 
 def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
-    total = TOKENS_PER_REPLY + sum(json_bytes(body[name]) for name in _BESIDE_CONTENTS if body.get(name) is not None)
-    for content in items(body.get("contents"), "contents"):
-        parts = content.get("parts")
-        if isinstance(parts, list) and parts_bytes(parts, lambda part: not _MEDIA & set(part)) is None:
-            return None
-        total += TOKENS_PER_PART + json_bytes(content)
-    system = next((body[name] for name in _SYSTEM if body.get(name) is not None), None)
-    parts = field(system, "parts")
-    if isinstance(parts, list) and parts_bytes(parts, lambda part: not _MEDIA & set(part)) is None:
+    given = body.get("contents")
+    contents = items([given] if isinstance(given, dict) else given, "contents")
+    if not all(_is_known(part) for content in contents for part in listed(content.get("parts"))):
         return None
-    return total
+    if _has_media(contents) or any(_has_media(body.get(name)) for name in _SYSTEM):
+        return None
+    parts = sum(len(listed(content.get("parts"))) for content in contents)
+    beside = sum(json_bytes(body[name]) for name in _BESIDE_CONTENTS if body.get(name) is not None)
+    return TOKENS_PER_REPLY + TOKENS_PER_PART * (len(contents) + parts) + json_bytes(contents) + beside
+
+
+def _is_known(part: object) -> bool:
+    return isinstance(part, str | Mapping)
+
+
+def _has_media(value: object) -> bool:
+    """Whether there are media anywhere in it: function responses may hold some too."""
+    if isinstance(value, Mapping):
+        return bool(_MEDIA & set(value)) or any(_has_media(inner) for inner in value.values())
+    return isinstance(value, list) and any(_has_media(inner) for inner in value)

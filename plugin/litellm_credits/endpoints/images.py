@@ -30,7 +30,10 @@ class ImageGeneration(Endpoint):
     limits_output = False
 
     def refuse(self, body: Mapping[str, Any]) -> None:
-        refuse_fields(body, ("stream", "partial_images"))
+        refuse_fields(
+            body, ("stream",) if str(body.get("stream", "")).lower() not in ("", "none", "false", "0") else ()
+        )
+        refuse_fields(body, ("partial_images",))
         refuse_stored(body, "image")
 
     def demand(self, body: Mapping[str, Any]) -> Demand:

@@ -8,9 +8,12 @@ from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
     TOKENS_PER_PART,
     TOKENS_PER_REPLY,
+    as_json,
     field,
     items,
     json_bytes,
+    kind,
+    listed,
     parts_bytes,
     refuse_fields,
     refuse_stored,
@@ -54,10 +57,10 @@ class Messages(Endpoint):
 
     def text(self, answer: object) -> list[str]:
         found: list[str] = []
-        for block in field(answer, "content") or ():
+        for block in listed(field(answer, "content")):
             found += [text for name in _WRITTEN if isinstance(text := field(block, name), str) and text]
             if field(block, "input"):
-                found.append(dumps(field(block, "input")).decode())
+                found.append(as_json(field(block, "input")))
         return found
 
     def reader(self) -> Reader:
@@ -104,17 +107,17 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
         content = message.get("content")
         if isinstance(content, list) and parts_bytes(content, _is_text) is None:
             return None
-        total += TOKENS_PER_PART + json_bytes(message) + (TOKENS_PER_PART * len(content) if content else 0)
+        total += TOKENS_PER_PART * (1 + len(listed(content))) + json_bytes(message)
     return total
 
 
 def _is_text(block: Mapping[str, Any]) -> bool:
-    if block.get("type") == "tool_result":
+    if kind(block) == "tool_result":
         content = block.get("content")
         return not isinstance(content, list) or parts_bytes(content, _is_text) is not None
-    return block.get("type") in _TEXT_BLOCKS
+    return kind(block) in _TEXT_BLOCKS
 
 
 def _runs_at_the_client(tool: Mapping[str, Any]) -> bool:
-    kind = tool.get("type")
-    return kind in (None, "custom", "function") or (isinstance(kind, str) and kind.startswith(_AT_THE_CLIENT))
+    stated = kind(tool)
+    return stated in (None, "custom", "function") or stated.startswith(_AT_THE_CLIENT)

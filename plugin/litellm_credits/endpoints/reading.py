@@ -46,6 +46,25 @@ def in_form(request: Mapping[str, Any], name: str, *, least: int, most: int) -> 
     return whole({name: value}, name, least=least, most=most)
 
 
+def listed(value: object) -> list[Any]:
+    """A list, or an empty one in the place of anything else: providers' answers are not to be trusted."""
+    return value if isinstance(value, list) else []
+
+
+def kind(part: Mapping[str, Any]) -> str | None:
+    """The `type` of a part; None when it has none."""
+    stated = part.get("type")
+    return stated if stated is None else str(stated)
+
+
+def as_json(value: object) -> str:
+    """A value as JSON, or as it prints where JSON cannot carry it: for counting what was written."""
+    try:
+        return dumps(value).decode()
+    except TypeError:
+        return repr(value)
+
+
 def text_bytes(text: str) -> int:
     """UTF-8 bytes of a text: byte-level BPE never makes more tokens of it."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -11,6 +11,8 @@ from litellm_credits.endpoints.reading import (
     field,
     items,
     json_bytes,
+    kind,
+    listed,
     parts_bytes,
     refuse_fields,
     refuse_stored,
@@ -46,11 +48,12 @@ class Responses(Endpoint):
     def refuse(self, body: Mapping[str, Any]) -> None:
         # In the background nobody could settle it; conversations and prompts are the operator's, all teams share them.
         refuse_fields(body, _STORED_STATE)
-        refuse_tools(body.get("tools"), lambda tool: tool.get("type") in ("function", "custom"))
+        refuse_tools(body.get("tools"), lambda tool: kind(tool) in ("function", "custom"))
         given = body.get("input")
         refuse_stored(given, "input")
         for index, item in enumerate(given if isinstance(given, list) else ()):
-            if isinstance(item, Mapping) and item.get("type") == "item_reference":
+            # One that says nothing but an id refers to what is stored, whether it says so or not.
+            if isinstance(item, Mapping) and (kind(item) == "item_reference" or not {"type", "role"} & set(item)):
                 raise ParameterNotAllowed(name="item_reference", param=f"input[{index}]")
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
@@ -73,8 +76,8 @@ class Responses(Endpoint):
 
     def text(self, answer: object) -> list[str]:
         found: list[str] = []
-        for item in field(answer, "output") or ():
-            for holder in [item, *(field(item, "content") or ()), *(field(item, "summary") or ())]:
+        for item in listed(field(answer, "output")):
+            for holder in [item, *listed(field(item, "content")), *listed(field(item, "summary"))]:
                 found += [text for name in _WRITTEN if isinstance(text := field(holder, name), str) and text]
         return found
 
@@ -103,10 +106,10 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
         return total + TOKENS_PER_PART + text_bytes(given)
     for item in items(given, "input"):
         content = item.get("content")
-        if item.get("type") not in _TEXT_ITEMS:
+        if kind(item) not in _TEXT_ITEMS:
             return None
         for parts in (content, item.get("output")):
-            if isinstance(parts, list) and parts_bytes(parts, lambda part: part.get("type") in _TEXT_PARTS) is None:
+            if isinstance(parts, list) and parts_bytes(parts, lambda part: kind(part) in _TEXT_PARTS) is None:
                 return None
         total += TOKENS_PER_PART + json_bytes(item)
     return total

@@ -24,7 +24,7 @@ class Events:
             if line.startswith(b"data:"):
                 try:
                     event = loads(line[5:])
-                except ValueError:  # [DONE], or nothing that anybody could read
+                except (ValueError, RecursionError):  # [DONE], or nothing that anybody could read
                     continue
                 if isinstance(event, dict):
                     found.append(event)

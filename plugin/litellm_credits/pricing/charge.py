@@ -65,7 +65,7 @@ class Price:
         """The rates beside input and output, as `stated` takes them: what is kept on a call's row."""
         kept: dict[str, object] = {name: rate for name in TOKEN_RATES if (rate := getattr(self, name)) is not None}
         tiers = [
-            {"above": above, "input": price.input, "output": price.output} | price.rates()
+            {"above": above, "input": price.input, "output": price.output} | replace(price, units={}).rates()
             for above, price in self.tiers
         ]
         return kept | {str(unit): rate for unit, rate in self.units.items()} | ({"tiers": tiers} if tiers else {})

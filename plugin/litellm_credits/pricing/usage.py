@@ -67,14 +67,14 @@ class Usage:
         prompt, completion = parts["prompt"], parts["completion"]
         if prompt is None or completion is None or max(prompt, completion) >= _ABSURD:
             return None
-        cached, write = _within(parts["cached"], prompt), _within(parts["cache_write"], prompt)
-        reasoning = _within(parts["reasoning"], completion)
+        cached, reasoning = _within(parts["cached"], prompt), _within(parts["reasoning"], completion)
+        write = _within(parts["cache_write"], prompt - (cached or 0))
         return cls(
             prompt,
             completion,
             cached=cached,
             reasoning=reasoning,
-            cache_write=_within(write, prompt - (cached or 0)) or None,
+            cache_write=write or None,
             audio_input=_within(parts["audio_input"], prompt - (cached or 0) - (write or 0)) or None,
             audio_output=_within(parts["audio_output"], completion - (reasoning or 0)) or None,
         )

@@ -8,9 +8,10 @@ from typing import Any
 
 import litellm
 
+from litellm_credits.catalog.catalog import Resolution
 from litellm_credits.endpoints.endpoint import ONE, Demand, Endpoint
 from litellm_credits.engine import Engine
-from litellm_credits.errors import InsufficientCredits, JobRequired, ParameterNotAllowed
+from litellm_credits.errors import BadInput, InsufficientCredits, JobRequired, ParameterNotAllowed
 from litellm_credits.ledger.calls import Held, HoldRequest, Short
 from litellm_credits.pricing.charge import affordable_output, charge
 from litellm_credits.pricing.usage import Unit
@@ -46,7 +47,11 @@ class Admissions:
             body = await client_body(call, endpoint, request)
             if endpoint.routed:
                 refuse_overrides(body)
-            endpoint.refuse(body)
+            try:
+                endpoint.refuse(body)
+                demand = endpoint.demand(body)
+            except RecursionError:
+                raise BadInput(problem="The request is nested too deeply.") from None
             read_labels(call, request, body)
             if call.job_id is None and principal.plan.require_job:
                 raise JobRequired
@@ -57,7 +62,7 @@ class Admissions:
             call.admission = await self._hold(
                 call,
                 principal,
-                self._admission(principal, endpoint, resolution.requested, resolution.group, candidates, request, body),
+                self._admission(principal, endpoint, demand, resolution, candidates, request, body),
             )
         _dispatch_only(call.admission, principal, request)
 
@@ -67,13 +72,12 @@ class Admissions:
         self,
         principal: Principal,
         endpoint: Endpoint,
-        requested: str,
-        group: str,
+        demand: Demand,
+        resolution: Resolution,
         candidates: tuple[Candidate, ...],
         request: dict[str, Any],
         body: dict[str, Any],
     ) -> Admission:
-        demand = endpoint.demand(body)
         output_tokens, written = self._output_bound(candidates, demand)
         windows = [one.deployment.context_tokens for one in candidates]
         window = max(window for window in windows if window) if all(windows) else DEFAULT_CONTEXT_TOKENS
@@ -81,8 +85,8 @@ class Admissions:
             team_id=principal.team_id,
             plan=principal.plan,
             endpoint=endpoint,
-            requested=requested,
-            group=group,
+            requested=resolution.requested,
+            group=resolution.group,
             candidates=candidates,
             prompt_tokens=window if demand.prompt is None else min(demand.prompt, window),
             countable=demand.prompt is not None,

@@ -1,5 +1,6 @@
 """What LiteLLM's answers, streams and errors say of a call."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,8 @@ from litellm_credits.money import dumps
 from litellm_credits.pricing.usage import Usage
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.settlement import Answer
+
+log = logging.getLogger("litellm_credits.proxy")
 
 _FROM_CACHE = "cached_response"
 """What LiteLLM calls the provider of a stream that it plays back from its cache."""
@@ -19,17 +22,24 @@ def whole_answer(call: Call, response: Any) -> Answer:
     endpoint, body = call.admission.endpoint, call.admission.request
     hidden = field(response, "_hidden_params")
     hidden = hidden if isinstance(hidden, dict) else {}
-    usage = endpoint.usage_of(body, response)
-    return Answer(
-        usage=usage,
-        malformed=usage is None and bool(endpoint.stated(response)),
-        text=endpoint.text(response),
-        has_output=endpoint.has_output(response),
+    answer = Answer(
         cost_usd=hidden.get("response_cost"),
         model=hidden.get("provider_response_model") or field(response, "model"),
         body=_recordable(response),
         cached=hidden.get("cache_hit") is True,
     )
+    try:
+        usage = endpoint.usage_of(body, response)
+        return replace(
+            answer,
+            usage=usage,
+            malformed=usage is None and bool(endpoint.stated(response)),
+            text=endpoint.text(response),
+            has_output=endpoint.has_output(response),
+        )
+    except Exception:  # a provider may send anything
+        log.exception("an answer could not be read; it is charged as one without usage")
+        return replace(answer, malformed=True, has_output=True)
 
 
 def streamed_answer(call: Call) -> Answer:

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from litellm_credits.endpoints.endpoint import Reader
 from litellm_credits.endpoints.reading import field
 from litellm_credits.errors import CreditsError, RouteNotMetered
 from litellm_credits.proxy.admission import Admissions
@@ -122,7 +123,7 @@ class CreditsHooks(CustomLogger):
                 if held_back is not None:
                     yield held_back
                     held_back = None
-                reader.feed(chunk)
+                _read(reader, chunk)
                 if reader.only_usage:  # nothing but usage: it waits for the settle, to carry that too
                     held_back = chunk
                     continue
@@ -166,6 +167,13 @@ class CreditsHooks(CustomLogger):
             )
         else:
             await self._settlements.void(call, original_exception)
+
+
+def _read(reader: Reader, chunk: Any) -> None:
+    try:
+        reader.feed(chunk)
+    except Exception:  # a provider may send anything: the client gets it, and the call ends as one without usage
+        log.exception("a chunk could not be read; it is passed on, and not counted")
 
 
 def _wants_usage(call: Call) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from litellm.types.utils import all_litellm_params
 
-from litellm_credits.endpoints.audio import seconds_of
+from litellm_credits.endpoints.audio import bytes_a_second, seconds_of
 from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.errors import BadInput, NotFound, ParameterNotAllowed
 from litellm_credits.proxy.call import Call
@@ -71,13 +71,15 @@ async def _form(request: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(given, BytesIO):
             body[name] = _size(given)
             if name == "file":
-                body[name]["seconds"] = await asyncio.to_thread(seconds_of, given.getvalue())
+                sound = given.getvalue()
+                body[name]["bytes_a_second"] = bytes_a_second(sound)
+                body[name]["seconds"] = await asyncio.to_thread(seconds_of, sound)
     return body
 
 
 def _size(file: BytesIO) -> dict[str, Any]:
     head = file.getbuffer()
-    return {"filename": str(getattr(file, "name", "")), "bytes": head.nbytes, "wav": bytes(head[:4]) == b"RIFF"}
+    return {"filename": str(getattr(file, "name", "")), "bytes": head.nbytes}
 
 
 def refuse_overrides(body: dict[str, Any]) -> None:
