@@ -61,6 +61,7 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_fits)]
 Moment = Annotated[datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset, UTC.")]
 Credits = Annotated[Decimal, Field(gt=-money.MAX_CREDITS, lt=money.MAX_CREDITS, decimal_places=10)]
 Price = Annotated[Decimal, Field(ge=0, lt=Decimal("1e9"), decimal_places=10, description="USD per 1,000 tokens.")]
+PerMinute = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 TokenLimit = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the answer.")]
@@ -89,6 +90,9 @@ def _after(after: _CursorText = None) -> Cursor | None:
 
 Before = Annotated[Cursor | None, Depends(_before)]
 After = Annotated[Cursor | None, Depends(_after)]
+
+
+BeforeNumber = Annotated[int | None, Query(ge=1, lt=2**63, description="next_cursor of the page before.")]
 
 
 class Period(BaseModel):

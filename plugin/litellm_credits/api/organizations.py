@@ -9,7 +9,7 @@ from litellm_credits.api.fields import AfterName, InPeriod, Limit, Metadata, Pat
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.jobs.usage import OrganizationUsage
-from litellm_credits.models import Organization
+from litellm_credits.models import AccountStatus, Organization
 from litellm_credits.tenancy.teams import TeamView
 
 router = APIRouter(
@@ -56,6 +56,24 @@ async def delete(organization_id: str, services: InServices) -> dict[str, str]:
     """Delete an organization with its teams, keys, jobs and calls. The teams' ledgers end with a closure and stay."""
     await services.organizations.delete(organization_id)
     return {"organization_id": organization_id, "message": f"Organization '{organization_id}' deleted"}
+
+
+@router.put("/{organization_id}/suspend", responses=documented(404))
+async def suspend(organization_id: str, services: InServices) -> Organization:
+    """Refuse the keys of all its teams from now on. Calls in flight end as they would."""
+    return await services.organizations.set_status(organization_id, AccountStatus.suspended)
+
+
+@router.put("/{organization_id}/pause", responses=documented(404))
+async def pause(organization_id: str, services: InServices) -> Organization:
+    """Take no more calls of its teams; the rest stays open to their keys. Calls in flight end as they would."""
+    return await services.organizations.set_status(organization_id, AccountStatus.paused)
+
+
+@router.put("/{organization_id}/resume", responses=documented(404))
+async def resume(organization_id: str, services: InServices) -> Organization:
+    """End a suspension or pause. A team that is suspended or paused by itself stays so."""
+    return await services.organizations.set_status(organization_id, AccountStatus.active)
 
 
 @router.get("/{organization_id}/teams", responses=documented(404))

@@ -66,12 +66,12 @@ class Admissions:
             raise BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
         catalog = await self._engine.catalog.current()
         try:
-            resolution = catalog.resolve(requested, team_id=principal.team_id, access_groups=principal.access_groups)
+            resolution = _resolved(catalog, requested, principal)
         except ModelNotAllowed:
             # What is cached may say yes; only the database says no.
             catalog = await self._engine.catalog.fresh()
             principal = await self._engine.authenticator.fresh(principal)
-            resolution = catalog.resolve(requested, team_id=principal.team_id, access_groups=principal.access_groups)
+            resolution = _resolved(catalog, requested, principal)
         return resolution.group, self._candidates(resolution, catalog, principal)
 
     def _candidates(self, resolution: Resolution, catalog: Catalog, principal: Principal) -> tuple[Candidate, ...]:
@@ -86,9 +86,8 @@ class Admissions:
         if not usable:
             assert problem is not None
             raise problem
-        allowed = {
-            name: catalog.aliases[name] for group in principal.access_groups for name in catalog.groups.get(group, ())
-        }
+        names = catalog.aliases_for(principal.access_groups, principal.allowed_aliases)
+        allowed = {name: catalog.aliases[name] for name in names}
         for name in [name for first in usable for name in self._deployments.fallbacks(first.deployment.name)]:
             for alias in allowed.values():
                 if alias.actual_model == name and all(alias.actual_model != one.deployment.name for one in usable):
@@ -195,6 +194,15 @@ class Admissions:
                 litellm_call_id=call.litellm_call_id,
             )
         )
+
+
+def _resolved(catalog: Catalog, requested: str, principal: Principal) -> Resolution:
+    return catalog.resolve(
+        requested,
+        team_id=principal.team_id,
+        access_groups=principal.access_groups,
+        allowed=principal.allowed_aliases,
+    )
 
 
 def _bound(admission: Admission) -> Decimal:

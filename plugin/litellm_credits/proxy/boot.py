@@ -14,6 +14,7 @@ import psycopg
 from litellm.proxy import proxy_server
 
 from litellm_credits.api.app import create_api
+from litellm_credits.api.idempotency import Idempotent
 from litellm_credits.db import embedded, migrate
 from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.engine import Engine
@@ -76,12 +77,19 @@ def _install(engine: Engine, chosen: Settings) -> Running:
     hooks = CreditsHooks(engine, settlements)
     app = proxy_server.app
     app.mount("/api", create_api(engine))
-    app.middleware_stack = Ring(
+    ring = Ring(
         app.middleware_stack or app.build_middleware_stack(),
         settlements,
         JobCalls(engine.authenticator),
         ModelListing(engine),
         max_body_bytes=chosen.max_body_bytes,
+    )
+    app.middleware_stack = Idempotent(
+        ring,
+        engine.idempotency_keys,
+        engine.authenticator,
+        max_body_bytes=chosen.max_body_bytes,
+        answer_bytes=chosen.idempotency_answer_bytes,
     )
     starting = asyncio.get_running_loop().create_task(engine.start(), name="credits-start")
     shut_down = proxy_server.proxy_shutdown_event

@@ -16,10 +16,12 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.types.utils import ModelResponse
 
 from litellm_credits.engine import Engine
-from litellm_credits.errors import CreditsError, RouteNotMetered
+from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.money import dumps
 from litellm_credits.proxy.admission import Admissions
+from litellm_credits.proxy.auth import why_stopped
 from litellm_credits.proxy.call import CURRENT, Call
+from litellm_credits.proxy.idempotency import note_call
 from litellm_credits.proxy.refusal import refuse
 from litellm_credits.proxy.settlement import Answer, Settlements, collect
 from litellm_credits.tenancy.principals import Admin, Principal
@@ -40,6 +42,7 @@ class CreditsHooks(CustomLogger):
 
     def __init__(self, engine: Engine, settlements: Settlements) -> None:
         super().__init__()
+        self._engine = engine
         self._admissions = Admissions(engine)
         self._settlements = settlements
 
@@ -54,6 +57,9 @@ class CreditsHooks(CustomLogger):
             if call is None or not isinstance(call.caller, Principal) or call_type not in _METERED:
                 raise RouteNotMetered(method="", path=call_type)
             await self._admissions.admit(call, call.caller, data)
+            await note_call(self._engine.idempotency_keys, call)
+        except TeamSuspended as error:  # by the hold, which a pause stops as well
+            raise refuse(await why_stopped(self._engine.authenticator, call, error)) from None
         except CreditsError as error:
             raise refuse(error) from None
         return data

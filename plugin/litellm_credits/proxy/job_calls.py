@@ -8,8 +8,10 @@ import re
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
-from starlette.types import Message, Receive, Scope
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
+from litellm_credits.api.bodies import received, replayed
 from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
 from litellm_credits.money import dumps, loads
 from litellm_credits.proxy.call import Call
@@ -59,7 +61,7 @@ class JobCalls:
             if name not in (b"content-length", b"content-type", b"transfer-encoding")
         ]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        return {**scope, "path": _CHAT_PATH, "raw_path": _CHAT_PATH.encode(), "headers": headers}, _replay(
+        return {**scope, "path": _CHAT_PATH, "raw_path": _CHAT_PATH.encode(), "headers": headers}, replayed(
             body, receive
         )
 
@@ -83,25 +85,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 async def _whole_body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadInput(problem="The connection was closed before the request body was complete.")
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` once, and then what the client does (hanging up)."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
+    try:
+        return b"".join([part async for part in received(receive)])
+    except ClientDisconnect:
+        raise BadInput(problem="The connection was closed before the request body was complete.") from None

@@ -30,7 +30,7 @@ class ModelListing:
         caller = await self._engine.authenticator.caller(bearer_key(call.headers.get("authorization", "")))
         if not isinstance(caller, Principal):
             return False
-        names = (await self._engine.catalog.current()).names_for(caller.access_groups)
+        names = (await self._engine.catalog.current()).names_for(caller.access_groups, caller.allowed_aliases)
         body = dumps(
             {
                 "object": "list",

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 
 KEY_PREFIX = "sk-"
 """LiteLLM hashes only keys that start so before it logs them."""
@@ -28,3 +29,16 @@ def bearer_key(authorization: str) -> str | None:
     """The key in the value of an `Authorization: Bearer ...` header, if there is one."""
     scheme, _, key = authorization.strip().partition(" ")
     return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+_BARE_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key")
+
+
+def sent_key(header: Callable[[str], str]) -> str | None:
+    """The clear key of a request, wherever LiteLLM would look for one, in its order. `header` gives a header's value, or ""."""
+    own = header("x-litellm-api-key")
+    if own:
+        return bearer_key(own) or own
+    if header("authorization"):
+        return bearer_key(header("authorization"))
+    return next((header(name) for name in _BARE_KEY_HEADERS if header(name)), None)
