@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from litellm_credits import money
 from litellm_credits.db.cursors import Cursor
 from litellm_credits.errors import BadInput
-from litellm_credits.jobs.jobs import MOST_METADATA_BYTES
+from litellm_credits.jobs.jobs import MOST_METADATA_BYTES, CallFilter, JobFilter
+from litellm_credits.models import CallStatus, JobStatus
 
 UNSET: Any = None
 """Default of a field that an update may leave out: only the fields that were sent are changed."""
@@ -114,3 +116,34 @@ def _period(
 
 
 InPeriod = Annotated[Period, Depends(_period)]
+
+
+_Text = Annotated[str | None, Query(max_length=255)]
+
+
+def _job_filter(
+    status: JobStatus | None = None,
+    job_type: _Text = None,
+    user_id: _Text = None,
+    external_task_id: _Text = None,
+    parent_job_id: UUID | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> JobFilter:
+    return JobFilter(status, job_type, user_id, external_task_id, parent_job_id, start, end)
+
+
+def _call_filter(
+    status: CallStatus | None = None,
+    model_alias: _Text = None,
+    purpose: _Text = None,
+    key_id: UUID | None = None,
+    flag: Annotated[str | None, Query(max_length=255, description="Such as needs_reconciliation.")] = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> CallFilter:
+    return CallFilter(status, model_alias, purpose, key_id, flag, start, end)
+
+
+WantedJobs = Annotated[JobFilter, Depends(_job_filter)]
+WantedCalls = Annotated[CallFilter, Depends(_call_filter)]

@@ -11,6 +11,7 @@ import re
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from litellm_credits.api.asgi import Headers, answer, refuse
 from litellm_credits.api.bodies import read, received, replayed
 from litellm_credits.errors import BadInput, CreditsError
 from litellm_credits.money import dumps, loads
@@ -22,8 +23,6 @@ _IDEMPOTENT_BY_ITSELF = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _LONGEST_PATH = 1000
 _KEPT_HEADERS = re.compile(rb"content-type|location|x-litellm-call-id|x-credits-.*")
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Idempotent:
@@ -55,7 +54,7 @@ class Idempotent:
         except ClientDisconnect:
             return
         except CreditsError as error:
-            await _refuse(send, error)
+            await refuse(send, error)
             return
         if isinstance(outcome, Kept):
             await _replay(send, outcome)
@@ -145,17 +144,4 @@ class _Outgoing:
 async def _replay(send: Send, kept: Kept) -> None:
     texts, _, body = kept.content.partition(b"\n")
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in loads(texts)]
-    await _answer(send, kept.status, [*headers, (b"idempotent-replayed", b"true")], body)
-
-
-async def _refuse(send: Send, error: CreditsError) -> None:
-    headers = [(b"content-type", b"application/json")]
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-    await _answer(send, error.status, headers, dumps(error.body()))
-
-
-async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    await answer(send, kept.status, [*headers, (b"idempotent-replayed", b"true")], body)

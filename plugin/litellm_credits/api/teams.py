@@ -24,13 +24,16 @@ from litellm_credits.api.fields import (
     RequestModel,
     Text255,
     Text500,
+    WantedCalls,
+    WantedJobs,
 )
+from litellm_credits.api.lists import TeamCallPage, TeamJobPage, call_page, team_job_page
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
-from litellm_credits.jobs.jobs import CallView
+from litellm_credits.jobs.jobs import Owner
 from litellm_credits.jobs.usage import TeamUsage
-from litellm_credits.models import AccountStatus, Job, JobStatus
+from litellm_credits.models import AccountStatus
 from litellm_credits.pricing.plan import BudgetMode, Plan, Rate
 from litellm_credits.tenancy.teams import NewTeam, TeamView
 from litellm_credits.tenancy.virtual_keys import KeyTerms, KeyView, NewKey
@@ -130,22 +133,6 @@ class KeyPage(BaseModel):
 
     team_id: str
     keys: list[KeyView]
-    next_cursor: str | None
-
-
-class JobPage(BaseModel):
-    """A page of a team's jobs, newest first."""
-
-    team_id: str
-    jobs: list[Job]
-    next_cursor: str | None
-
-
-class CallPage(BaseModel):
-    """A page of a team's calls, newest first."""
-
-    team_id: str
-    calls: list[CallView]
     next_cursor: str | None
 
 
@@ -260,28 +247,22 @@ async def rotate_key(team_id: str, key_id: PathKeyId, services: InServices, requ
 
 @router.get("/{team_id}/jobs", responses=documented(403, 404))
 async def list_jobs(
-    team_id: ReadableTeamId, services: InServices, before: Before, status: JobStatus | None = None, limit: Limit = 50
-) -> JobPage:
+    team_id: ReadableTeamId, services: InServices, wanted: WantedJobs, before: Before, limit: Limit = 50
+) -> TeamJobPage:
     """The team's jobs, newest first."""
-    return await job_page(services, team_id, before=before, status=status, limit=limit)
+    return await team_job_page(services, team_id, wanted, before, limit)
 
 
 @router.get("/{team_id}/usage", responses=documented(403, 404))
 async def usage(team_id: ReadableTeamId, services: InServices, period: InPeriod) -> TeamUsage:
-    """Jobs and calls that began in a time, and what these calls cost; also by job type and by model alias."""
+    """Jobs and calls that began in a time, and what these calls cost; also by day, model alias, job type and purpose."""
     return await services.usage.of_team(team_id, start=period.start, end=period.end)
 
 
 @router.get("/{team_id}/calls", responses=documented(403, 404))
-async def list_calls(team_id: ReadableTeamId, services: InServices, before: Before, limit: Limit = 50) -> CallPage:
+async def list_calls(
+    team_id: ReadableTeamId, services: InServices, wanted: WantedCalls, before: Before, limit: Limit = 50
+) -> TeamCallPage:
     """The team's calls, newest first, without what was asked and answered (GET /jobs/{job_id}/calls shows that)."""
-    calls = await services.jobs.team_calls(team_id, before=before, limit=limit)
-    return CallPage(team_id=team_id, calls=calls, next_cursor=next_cursor(calls, limit, "call_id"))
-
-
-async def job_page(
-    services: InServices, team_id: str, *, before: Before, status: JobStatus | None, limit: int
-) -> JobPage:
-    """A page of a team's jobs, for the two routes that list them."""
-    jobs = await services.jobs.page(team_id, status=status, before=before, limit=limit)
-    return JobPage(team_id=team_id, jobs=jobs, next_cursor=next_cursor(jobs, limit, "job_id"))
+    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit)
+    return TeamCallPage(team_id=team_id, **dict(page))

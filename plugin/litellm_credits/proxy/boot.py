@@ -20,6 +20,7 @@ from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.engine import Engine
 from litellm_credits.errors import StartupRefused
 from litellm_credits.proxy.configuration import check
+from litellm_credits.proxy.create_and_call import CreateAndCall
 from litellm_credits.proxy.hooks import CreditsHooks
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
@@ -85,7 +86,7 @@ def _install(engine: Engine, chosen: Settings) -> Running:
         max_body_bytes=chosen.max_body_bytes,
     )
     app.middleware_stack = Idempotent(
-        ring,
+        CreateAndCall(ring, engine.db, engine.authenticator, max_body_bytes=chosen.max_body_bytes),
         engine.idempotency_keys,
         engine.authenticator,
         max_body_bytes=chosen.max_body_bytes,

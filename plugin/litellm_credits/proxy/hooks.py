@@ -233,6 +233,8 @@ def _with_charge(call: Call, chunk: Any) -> bytes:
     body = chunk.model_dump(exclude_none=True, mode="json")
     body["model"] = call.admission.request["model"]
     body["credits"] = {"call_id": str(call.held.call_id), "held": call.held.credits}
+    if call.job_id is not None:
+        body["credits"]["job_id"] = str(call.job_id)
     if call.receipt is not None:
         body["credits"] |= {"charged": call.receipt.charged, "remaining": call.receipt.remaining}
     return b"data: " + dumps(body) + b"\n\n"

@@ -48,31 +48,45 @@ class JobCalls:
             raise TeamOnly(method=call.method, path=call.path)
         call.job_id = parse_job_id(match["job_id"])
         call.path = f"/api/jobs/{{job_id}}/llm-call{match['stream'] or ''}"
-        request = _parsed(await _whole_body(receive))
+        request = check_call(parse_call(await _whole_body(receive)))
         if request.get("purpose") is not None:
             call.purpose = parse_purpose(request["purpose"])
         for name in ("purpose", "call_metadata"):
             request.pop(name, None)
         request["stream"] = match["stream"] is not None
         body = dumps(request)
-        headers = [
-            (name, value)
-            for name, value in scope["headers"]
-            if name not in (b"content-length", b"content-type", b"transfer-encoding")
-        ]
-        headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        return {**scope, "path": _CHAT_PATH, "raw_path": _CHAT_PATH.encode(), "headers": headers}, replayed(
-            body, receive
-        )
+        return redirected(scope, _CHAT_PATH, body), replayed(body, receive)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def redirected(scope: Scope, path: str, body: bytes) -> Scope:
+    """The scope of the same request with another path and this JSON body."""
+    of_the_body = (b"content-length", b"content-type", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in of_the_body]
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    return {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
+
+
+def parse_call(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body.
+
+    Raises:
+        MalformedJson, BadInput: it is none.
+    """
     try:
         request = loads(body)
     except (ValueError, RecursionError) as problem:
         raise MalformedJson(problem=str(problem)[:200]) from None
     if not isinstance(request, dict):
         raise BadInput(problem="The request body must be a JSON object.")
+    return request
+
+
+def check_call(request: dict[str, Any]) -> dict[str, Any]:
+    """The same request, whose fields are those of a job call.
+
+    Raises:
+        BadInput: naming the field.
+    """
     for name in request:
         if name not in _FIELDS:
             raise BadInput(problem=f"'{name[:64]}' is not a field of this route.", param=name[:64])

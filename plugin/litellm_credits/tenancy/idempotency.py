@@ -32,6 +32,18 @@ log = logging.getLogger("litellm_credits.tenancy")
 
 _SQL = load("idempotency")
 _NONCE_BYTES = 12
+_CALL_FIELDS = (
+    "call_id",
+    "job_id",
+    "status",
+    "basis",
+    "model_alias",
+    "prompt_tokens",
+    "completion_tokens",
+    "credits_held",
+    "credits_charged",
+    "created_at",
+)
 _SWEEP_SECONDS = 300.0
 _SWEEP_BATCH = 1000
 
@@ -187,7 +199,4 @@ def _call(earlier: Row) -> dict[str, Any]:
     """The record of the call that an attempt made, as the error shows it."""
     if earlier["call_id"] is None:
         return {}
-    names = "call_id job_id call_status basis model_alias prompt_tokens completion_tokens credits_held credits_charged created_at"
-    return {
-        "call": {name.removeprefix("call_") if name == "call_status" else name: earlier[name] for name in names.split()}
-    }
+    return {"call": {name: earlier["call_status" if name == "status" else name] for name in _CALL_FIELDS}}
