@@ -100,6 +100,17 @@ CREATE TRIGGER "notify_change" AFTER INSERT OR DELETE OR UPDATE OF
     "key_id", "key_hash", "team_id", "name", "status", "expires_at", "allowed_aliases", "credit_limit", "rpm_limit", "tpm_limit"
     ON "credits"."virtual_keys" FOR EACH ROW EXECUTE FUNCTION "credits"."notify_change"('team', 'team_id');
 
+-- What a team was answered goes with it: another may be made under its id.
+CREATE FUNCTION "credits"."forget_answers"() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM credits.idempotency_keys WHERE scope = 'team:' || OLD.team_id;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER "forget_answers" AFTER DELETE ON "credits"."teams"
+    FOR EACH ROW EXECUTE FUNCTION "credits"."forget_answers"();
+
 CREATE FUNCTION "credits"."refuse_audit_change"() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the audit log is append-only: % refused', TG_OP USING ERRCODE = 'restrict_violation';

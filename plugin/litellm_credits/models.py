@@ -296,7 +296,7 @@ class IdempotencyKey(Row):
     path: str
     idempotency_key: str
     fingerprint: str
-    """SHA-256 of the request's query and body, in hex."""
+    """SHA-256 of the request's path, query and body, in hex."""
     claim_id: UUID
     """The attempt that may do it."""
     lease_until: datetime

@@ -1,7 +1,10 @@
 """An operator's work by command line, against the running proxy."""
 
 import json
+import re
+import shlex
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -81,6 +84,19 @@ def test_an_operators_day(shell: Shell, gateway: Gateway) -> None:
     assert "127.0.0.1" in audit
     shell.ok(f"org delete {name} --yes")
     assert shell.run(f"team show {name}").exit_code == 1
+
+
+def test_the_examples_of_the_documentation_work(shell: Shell) -> None:
+    text = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    name, key_id = f"doc-{uuid4().hex[:8]}", ""
+    lines = [line.partition("#")[0] for line in text.splitlines() if line.startswith("litellm-credits ")]
+    assert len(lines) > 10
+    for line in lines:
+        for word in ("acme", "gpt-3.5-turbo", "chat-fast"):  # other tests have such names too
+            line = line.replace(word, f"{name}-{word}")
+        said = shell.ok("", *shlex.split(line.replace("$KEY_ID", key_id))[1:])
+        if " key create " in line:
+            key_id = re.findall(r"key_id +(\S+)", said)[0]
 
 
 def test_a_team_uses_its_own_key(shell: Shell, team: Team) -> None:

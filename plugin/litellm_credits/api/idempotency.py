@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from litellm_credits.api.asgi import Headers, answer, refuse
-from litellm_credits.api.bodies import read, received, replayed
+from litellm_credits.api.bodies import check_text, read, received, replayed
 from litellm_credits.errors import BadInput, CreditsError
 from litellm_credits.money import dumps, loads
 from litellm_credits.tenancy.idempotency import CLAIM, Claim, IdempotencyKeys, Kept, Repeatable
@@ -82,7 +82,8 @@ class Idempotent:
                 problem="Idempotency-Key must be 1 to 255 visible ASCII characters.", param="Idempotency-Key"
             )
         body = await read(received(receive), self._max_body_bytes)
-        digest = hashlib.sha256(scope["query_string"] + b"\n" + body)
+        check_text(scope["path"], "path")
+        digest = hashlib.sha256(b"\n".join((scope["path"].encode(), scope["query_string"], body)))
         request = Repeatable(
             scope="admin" if isinstance(caller, Admin) else f"team:{caller.team_id}",
             method=scope["method"],

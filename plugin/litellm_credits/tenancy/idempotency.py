@@ -50,7 +50,7 @@ _SWEEP_BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A request that may come more than once. `fingerprint` is the SHA-256 of its query and body, in hex."""
+    """A request that may come more than once. `fingerprint` is the SHA-256 of its path, query and body, in hex."""
 
     scope: str
     method: str
