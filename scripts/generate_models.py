@@ -38,6 +38,7 @@ PYTHON_TYPES = {
     "Decimal": "Decimal",
     "DateTime": "datetime",
     "Json": "dict[str, Any]",
+    "Bytes": "bytes",
 }
 
 

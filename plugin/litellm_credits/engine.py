@@ -9,6 +9,7 @@ from litellm_credits.db.database import Database
 from litellm_credits.db.listen import Listener
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.settings import Settings
+from litellm_credits.tenancy.idempotency import IdempotencyKeys
 from litellm_credits.tenancy.principals import Authenticator
 
 
@@ -33,6 +34,7 @@ class Engine:
         self.authenticator = Authenticator(
             self.db, master_key=master_key, ttl_seconds=ttl_seconds, hearing=lambda: self.listener.connected
         )
+        self.idempotency_keys = IdempotencyKeys(self.db, settings, master_key=master_key)
         self.catalog = CatalogCache(self.db, ttl_seconds=ttl_seconds, hearing=lambda: self.listener.connected)
         self.ledger = Ledger(self.db, settings)
         self.listener.subscribe(self.authenticator.hear)
@@ -45,6 +47,8 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self.listener.run(), name="credits-listen"),
             asyncio.create_task(self.ledger.run(), name="credits-ledger"),
+            asyncio.create_task(self.authenticator.run(), name="credits-last-uses"),
+            asyncio.create_task(self.idempotency_keys.run(), name="credits-idempotency"),
         ]
 
     async def stop(self) -> None:

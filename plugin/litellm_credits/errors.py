@@ -6,11 +6,11 @@ The docstring of an error is its message; `{fields}` in it are the facts it is r
     CreditsError
     ├── 401 InvalidKey, KeyExpired, KeyRevoked
     ├── 402 InsufficientCredits
-    ├── 403 TeamSuspended, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
+    ├── 403 TeamSuspended, TeamPaused, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
     ├── 404 NotFound
-    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict
+    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict, RequestInFlight, AlreadyDone
     ├── 413 BodyTooLarge
-    ├── 422 BadInput
+    ├── 422 BadInput, IdempotencyKeyReused
     └── 503 LedgerUnavailable, ModelNotDeployed
 """
 
@@ -28,6 +28,8 @@ class CreditsError(Exception):
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "api_error"
     shown: ClassVar[tuple[str, ...]] = ()
+    retry_after_seconds: ClassVar[int | None] = None
+    """When the same request may succeed: the header Retry-After."""
 
     def __init__(self, *, param: str | None = None, **facts: object) -> None:
         self.param = param
@@ -123,6 +125,12 @@ class TeamSuspended(CreditsError):
     status, code, type = 403, "team_suspended", "permission_error"
 
 
+class TeamPaused(CreditsError):
+    """Team '{team_id}' is paused: it takes no calls until somebody resumes it."""
+
+    status, code, type = 403, "team_paused", "permission_error"
+
+
 class ModelNotAllowed(CreditsError):
     """
     Team '{team_id}' has no access to a model named '{model}'. GET /v1/models lists what it may call.
@@ -210,6 +218,22 @@ class IdempotencyConflict(CreditsError):
     status, code, type = 409, "idempotency_conflict", "invalid_request_error"
 
 
+class RequestInFlight(CreditsError):
+    """The first request with this Idempotency-Key is still being worked on. Send it again in a moment for its answer."""
+
+    status, code, type = 409, "idempotency_in_flight", "invalid_request_error"
+    retry_after_seconds = 1
+
+
+class AlreadyDone(CreditsError):
+    """
+    The request with this Idempotency-Key was done before and is not repeated; its answer {reason}. Use a new key to do it again.
+    """
+
+    status, code, type = 409, "idempotency_already_done", "invalid_request_error"
+    shown = ("call",)
+
+
 class BalanceTooLow(CreditsError):
     """Only {available} credits can be taken from team '{team_id}': the rest is spent or held. {required} were asked for."""
 
@@ -224,6 +248,12 @@ class BadInput(CreditsError):
     """{problem}"""
 
     status, code, type = 422, "invalid_input", "invalid_request_error"
+
+
+class IdempotencyKeyReused(CreditsError):
+    """This Idempotency-Key was used before for a request with another body. Use a new key for a new request."""
+
+    status, code, type = 422, "idempotency_key_reused", "invalid_request_error"
 
 
 class MalformedJson(CreditsError):
@@ -254,6 +284,7 @@ class LedgerUnavailable(CreditsError):
     """The credit ledger's database cannot be reached; no provider was called. Try again shortly."""
 
     status, code, type = 503, "ledger_unavailable", "api_error"
+    retry_after_seconds = 1
 
 
 # Not for HTTP clients -------------------------------------------------------------------------------------------------

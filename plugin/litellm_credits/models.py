@@ -18,6 +18,7 @@ class Row(BaseModel):
 class AccountStatus(StrEnum):
     active = "active"
     suspended = "suspended"
+    paused = "paused"
 
 
 class CatalogStatus(StrEnum):
@@ -85,6 +86,9 @@ class Team(Row):
     metadata: dict[str, Any]
     plan: dict[str, Any]
     """What differs from the default plan (pricing/plan.py)."""
+    rpm_limit: int | None
+    """Requests and tokens a minute of all its keys together; null: as many as they like."""
+    tpm_limit: int | None
     created_at: datetime
     updated_at: datetime
 
@@ -101,8 +105,22 @@ class VirtualKey(Row):
     name: str | None
     status: KeyStatus
     expires_at: datetime | None
+    allowed_aliases: list[str]
+    """What this key may call of what its team may; none: all of it."""
+    credit_limit: Decimal | None
+    """Most credits that this key may ever use; null: as many as its team has."""
+    credits_used: Decimal
+    credits_held: Decimal
+    """Promised to calls in flight."""
+    rpm_limit: int | None
+    """Requests and tokens a minute; null: as many as the team may."""
+    tpm_limit: int | None
     created_at: datetime
     revoked_at: datetime | None
+    replaced_by: UUID | None
+    """The key that a rotation put in its place."""
+    last_used_at: datetime | None
+    """To about a minute."""
 
 
 class ModelAlias(Row):
@@ -202,6 +220,8 @@ class Job(Row):
     """A unit of the team's own work that groups calls. Table credits.jobs."""
 
     job_id: UUID
+    parent_job_id: UUID | None
+    """A job of the same team that this one is part of."""
     team_id: str
     organization_id: str
     user_id: str | None
@@ -273,3 +293,59 @@ class LlmCall(Row):
     settled_at: datetime | None
     lease_until: datetime
     """Until when the worker vouches for the hold."""
+
+
+class IdempotencyKey(Row):
+    """A request that must be done once: claimed by the process that does it, then kept with its answer for a while.
+    Table credits.idempotency_keys.
+    """
+
+    scope: str
+    """Whose key it is: "admin", or "team:" and the team's id."""
+    method: str
+    path: str
+    idempotency_key: str
+    fingerprint: str
+    """SHA-256 of the request's path, query and body, in hex."""
+    claim_id: UUID
+    """The attempt that may do it."""
+    lease_until: datetime
+    """Until when its process vouches for the attempt."""
+    done: bool
+    """Set by the transaction that did it."""
+    call_id: UUID | None
+    """The metered call that it made."""
+    status: int | None
+    """Of the answer, once that is complete."""
+    answer: bytes | None
+    """The answer, sealed; null where it was streamed or too large to keep."""
+    created_at: datetime
+    expires_at: datetime
+
+
+class AuditEntry(Row):
+    """What was changed by hand, by whom and from where: append-only, written by triggers in the changing transaction.
+    Table credits.audit_log.
+    """
+
+    audit_id: int
+    request_id: UUID | None
+    """The same on all entries of one request."""
+    actor: str
+    """"admin", "team", or "database" for what did not come through the API."""
+    actor_key: str
+    """The start of the SHA-256 of the key that was used; for "database" the database user."""
+    client_address: str | None
+    action: str
+    """The route, such as "PUT /teams/{team_id}"."""
+    organization_id: str | None
+    team_id: str | None
+    subject: str
+    """The table, and the row's key in it."""
+    subject_id: str
+    change: str
+    """insert, update or delete."""
+    before: dict[str, Any] | None
+    """Of an update only what changed; else the whole row. Without secrets."""
+    after: dict[str, Any] | None
+    created_at: datetime

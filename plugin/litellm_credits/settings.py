@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     default_max_output_tokens: int = Field(
         4096, ge=1, description="Written into requests that state no limit, for models whose own limit is unknown."
     )
+    idempotency_seconds: float = Field(
+        86_400.0, ge=60, description="How long the answer to a request with an Idempotency-Key is kept."
+    )
+    idempotency_answer_bytes: int = Field(
+        1_048_576, ge=0, description="Larger answers are not kept: the request is not repeated, but answered with 409."
+    )
     settle_wait_seconds: float = Field(
         5.0, gt=0, description="How long an answer waits for its settle when the ledger is slow or away."
     )

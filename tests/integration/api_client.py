@@ -9,8 +9,8 @@ from uuid import UUID
 
 import httpx
 import psycopg
-from fastapi import FastAPI
 from psycopg.rows import dict_row
+from starlette.types import ASGIApp
 
 from litellm_credits.engine import Engine
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 class Api:
     """A client of the API that holds one key, or none."""
 
-    def __init__(self, app: FastAPI, key: str | None) -> None:
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
         self._app = app
         self.key = key
 

@@ -19,6 +19,8 @@ FOR_TEAMS = {
     ("GET", "/teams/{team_id}/calls"),
     ("GET", "/teams/{team_id}/jobs"),
     ("GET", "/teams/{team_id}/usage"),
+    ("PUT", "/teams/{team_id}/pause"),
+    ("PUT", "/teams/{team_id}/resume"),
     ("POST", "/jobs/create"),
     ("GET", "/jobs"),
     ("GET", "/jobs/{job_id}"),
@@ -118,11 +120,11 @@ async def test_a_team_reads_its_own(team: Team, engine: Engine) -> None:
     assert (await team.api.ok("GET", "/teams/alpha/usage"))["summary"]["total_calls"] == 1
 
 
-@pytest.mark.parametrize("path", sorted(path for _, path in FOR_TEAMS if "{team_id}" in path))
-async def test_a_team_cannot_read_another_team(team: Team, other_team: Team, path: str) -> None:
-    error = await other_team.api.refused(403, "forbidden", "GET", path.replace("{team_id}", "alpha"))
+@pytest.mark.parametrize(("method", "path"), sorted(route for route in FOR_TEAMS if "{team_id}" in route[1]))
+async def test_a_team_cannot_touch_another_team(team: Team, other_team: Team, method: str, path: str) -> None:
+    error = await other_team.api.refused(403, "forbidden", method, path.replace("{team_id}", "alpha"))
     assert error["param"] == "team_id"
-    unknown = await other_team.api.refused(403, "forbidden", "GET", path.replace("{team_id}", "gamma"))
+    unknown = await other_team.api.refused(403, "forbidden", method, path.replace("{team_id}", "gamma"))
     assert unknown["message"].replace("gamma", "alpha") == error["message"], "tells whether a team exists"
 
 
@@ -165,10 +167,10 @@ async def test_the_list_of_jobs_is_the_teams_own(admin: Api, team: Team, other_t
     await admin.refused(403, "team_only", "GET", "/jobs")
 
 
-@pytest.mark.parametrize("path", sorted(path for _, path in FOR_TEAMS if "{team_id}" in path))
-async def test_the_admin_reads_any_team_that_exists(admin: Api, team: Team, path: str) -> None:
-    await admin.ok("GET", path.replace("{team_id}", "alpha"))
-    await admin.refused(404, "not_found", "GET", path.replace("{team_id}", "gamma"))
+@pytest.mark.parametrize(("method", "path"), sorted(route for route in FOR_TEAMS if "{team_id}" in route[1]))
+async def test_the_admin_may_do_so_for_any_team_that_exists(admin: Api, team: Team, method: str, path: str) -> None:
+    await admin.ok(method, path.replace("{team_id}", "alpha"))
+    await admin.refused(404, "not_found", method, path.replace("{team_id}", "gamma"))
 
 
 async def test_suspending_refuses_the_teams_keys_within_a_second(admin: Api, team: Team) -> None:

@@ -151,6 +151,7 @@ COLUMN_TYPES = {
     "numeric": "Decimal",
     "timestamptz": "datetime",
     "jsonb": "dict",
+    "bytea": "bytes",
     "_text": "list",
 }
 

@@ -255,7 +255,7 @@ async def proxy(
     principal = await engine.authenticator.caller(team.virtual_key)
     assert isinstance(principal, Principal)
     admissions = Admissions(engine, Names(engine, {}))
-    hooks = CreditsHooks(admissions, Settlements(engine.ledger, record_bytes=32_768))
+    hooks = CreditsHooks(engine, admissions, Settlements(engine.ledger, record_bytes=32_768))
     monkeypatch.setattr(litellm, "callbacks", [hooks])
     yield Proxy(engine, rig, router, provider, hooks, principal)
     await engine.stop()

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from litellm_credits import __version__
-from litellm_credits.api import answers, catalog, credits, health, jobs, metrics, organizations, teams
+from litellm_credits.api import answers, audit, catalog, credits, health, jobs, metrics, organizations, teams
 from litellm_credits.api.services import Services
 from litellm_credits.engine import Engine
 
@@ -20,6 +20,7 @@ KEYED_ROUTERS = (
     credits.admin_router,
     credits.router,
     jobs.router,
+    audit.router,
     metrics.router,
 )
 """Every route there is but health."""
@@ -30,6 +31,7 @@ _TAGS = [
     {"name": "teams", "description": "Who may call, with which keys and plan."},
     {"name": "organizations", "description": "The operator's customers, who own teams."},
     {"name": "models", "description": "The names that teams call, their prices, and who may call them."},
+    {"name": "audit", "description": "Who changed what by hand, when and from where."},
     {"name": "metrics", "description": "Counters for Prometheus."},
     {"name": "health", "description": "Whether calls can be metered now."},
 ]

@@ -4,6 +4,9 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
 from litellm_credits import money
 from litellm_credits.errors import BadInput, BodyTooLarge, MalformedJson
 
@@ -27,6 +30,35 @@ async def read(stream: AsyncIterator[bytes], limit_bytes: int) -> bytes:
             raise BodyTooLarge(limit_bytes=limit_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def received(receive: Receive) -> AsyncIterator[bytes]:
+    """The parts of a request's body.
+
+    Raises:
+        ClientDisconnect: the connection was closed before the last of them.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` once, and then what the client does (hanging up)."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
 
 
 def parse(body: bytes) -> Any:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from litellm_credits import money
 from litellm_credits.db.cursors import Cursor
 from litellm_credits.errors import BadInput
-from litellm_credits.jobs.jobs import MOST_METADATA_BYTES
+from litellm_credits.jobs.jobs import MOST_METADATA_BYTES, CallFilter, JobFilter
+from litellm_credits.models import CallStatus, JobStatus
 
 UNSET: Any = None
 """Default of a field that an update may leave out: only the fields that were sent are changed."""
@@ -61,6 +63,7 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_fits)]
 Moment = Annotated[datetime, AfterValidator(_in_utc), Field(description="RFC 3339; without an offset, UTC.")]
 Credits = Annotated[Decimal, Field(gt=-money.MAX_CREDITS, lt=money.MAX_CREDITS, decimal_places=10)]
 Price = Annotated[Decimal, Field(ge=0, lt=Decimal("1e9"), decimal_places=10, description="USD per 1,000 tokens.")]
+PerMinute = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 TokenLimit = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the answer.")]
@@ -91,6 +94,9 @@ Before = Annotated[Cursor | None, Depends(_before)]
 After = Annotated[Cursor | None, Depends(_after)]
 
 
+BeforeNumber = Annotated[int | None, Query(ge=1, lt=2**63, description="next_cursor of the page before.")]
+
+
 class Period(BaseModel):
     """From `start` to before `end`."""
 
@@ -110,3 +116,34 @@ def _period(
 
 
 InPeriod = Annotated[Period, Depends(_period)]
+
+
+_Text = Annotated[str | None, Query(max_length=255)]
+
+
+def _job_filter(
+    status: JobStatus | None = None,
+    job_type: _Text = None,
+    user_id: _Text = None,
+    external_task_id: _Text = None,
+    parent_job_id: UUID | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> JobFilter:
+    return JobFilter(status, job_type, user_id, external_task_id, parent_job_id, start, end)
+
+
+def _call_filter(
+    status: CallStatus | None = None,
+    model_alias: _Text = None,
+    purpose: _Text = None,
+    key_id: UUID | None = None,
+    flag: Annotated[str | None, Query(max_length=255, description="Such as needs_reconciliation.")] = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> CallFilter:
+    return CallFilter(status, model_alias, purpose, key_id, flag, start, end)
+
+
+WantedJobs = Annotated[JobFilter, Depends(_job_filter)]
+WantedCalls = Annotated[CallFilter, Depends(_call_filter)]

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 
 from litellm_credits.api.access import OwnTeamId, PathJobId, TeamScope, any_key
 from litellm_credits.api.answers import documented
-from litellm_credits.api.fields import After, Before, Limit, Metadata, RequestModel, Text255
+from litellm_credits.api.fields import After, Before, Limit, Metadata, RequestModel, Text255, WantedJobs
+from litellm_credits.api.lists import TeamJobPage, team_job_page
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
-from litellm_credits.api.teams import JobPage, job_page
 from litellm_credits.db.cursors import next_cursor
 from litellm_credits.errors import BadInput, Forbidden
-from litellm_credits.jobs.jobs import CallRecord, CallSummary, JobCosts
+from litellm_credits.jobs.jobs import CallRecord, CallSummary, JobCosts, PartCosts
 from litellm_credits.models import CallBasis, CallStatus, Job, JobStatus
 
 router = APIRouter(
@@ -31,6 +31,7 @@ class NewJob(RequestModel):
     job_type: Annotated[str, Field(min_length=1, max_length=100)]
     user_id: Text255 | None = None
     external_task_id: Text255 | None = None
+    parent_job_id: UUID | None = Field(None, description="A job of the same team that this one is part of.")
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -100,10 +101,12 @@ class CallCost(BaseModel):
 
 
 class CostBreakdown(BaseModel):
-    """All calls' cost, and that of the first 1,000."""
+    """All calls' cost, by model alias and by purpose too, and that of each of the first 1,000."""
 
     total_cost_usd: Decimal
     credits_charged: Decimal
+    by_model: dict[str, PartCosts]
+    by_purpose: dict[str, PartCosts] = Field(description="Calls without a purpose under the empty name.")
     breakdown: list[CallCost]
 
 
@@ -138,16 +141,17 @@ async def create(request: NewJob, services: InServices, scope: TeamScope) -> Job
         job_type=request.job_type,
         user_id=request.user_id,
         external_task_id=request.external_task_id,
+        parent_job_id=request.parent_job_id,
         metadata=request.metadata,
     )
 
 
 @router.get("")
 async def list_own(
-    team_id: OwnTeamId, services: InServices, before: Before, status: JobStatus | None = None, limit: Limit = 50
-) -> JobPage:
+    team_id: OwnTeamId, services: InServices, wanted: WantedJobs, before: Before, limit: Limit = 50
+) -> TeamJobPage:
     """The calling team's jobs, newest first."""
-    return await job_page(services, team_id, before=before, status=status, limit=limit)
+    return await team_job_page(services, team_id, wanted, before, limit)
 
 
 @router.get("/{job_id}", responses=documented(404))
@@ -197,6 +201,8 @@ async def costs(job_id: PathJobId, services: InServices, scope: TeamScope) -> Jo
         costs=CostBreakdown(
             total_cost_usd=total.total_cost_usd,
             credits_charged=total.credits_charged,
+            by_model=await services.jobs.costs_by(job_id, purpose=False),
+            by_purpose=await services.jobs.costs_by(job_id, purpose=True),
             breakdown=[
                 CallCost.model_validate(call.model_dump() | {"model": call.model_alias})
                 for call in await services.jobs.call_summaries(job_id)

@@ -1,8 +1,10 @@
 """The route class: who calls is known before a byte of the body is read, and no fault shows its insides."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Token
 from functools import wraps
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -14,11 +16,16 @@ from starlette.responses import Response
 
 from litellm_credits.api.answers import Answer, unexpected
 from litellm_credits.api.bodies import check_text, parse, read
+from litellm_credits.db.database import BEFORE_WRITES, Transaction
 from litellm_credits.engine import Engine
 from litellm_credits.errors import BadInput, CreditsError, LedgerUnavailable
+from litellm_credits.tenancy.audit import Actor, fingerprint
+from litellm_credits.tenancy.idempotency import CLAIM
 from litellm_credits.tenancy.keys import bearer_key
+from litellm_credits.tenancy.principals import Admin
 
 _ABSENT: Any = object()
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class _ReadRequest(Request):
@@ -48,8 +55,11 @@ class Route(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_safely(request: Request) -> Response:
+            token: Token[Any] | None = None
             try:
-                return await handle(await self._prepared(request))
+                prepared = await self._prepared(request)
+                token = BEFORE_WRITES.set(self._before_writes(request))
+                return await handle(prepared)
             except (CreditsError, RequestValidationError, HTTPException):
                 raise
             except NumericValueOutOfRange:
@@ -60,8 +70,39 @@ class Route(APIRoute):
                 return Response(status_code=499)
             except Exception as fault:
                 return unexpected(request, fault)
+            finally:
+                if token is not None:
+                    BEFORE_WRITES.reset(token)
 
         return handle_safely
+
+    def _before_writes(self, request: Request) -> Callable[[Transaction], Awaitable[None]] | None:
+        """What each write of this request does first: say who acts, and note that it is done under its idempotency key.
+
+        A team's work on its own jobs is not administration: without a key it stays one round trip.
+        """
+        claim, caller = CLAIM.get(), getattr(request.state, "caller", None)
+        if request.method in _READING or caller is None:
+            return None
+        audited = isinstance(caller, Admin) or not self.path.startswith("/jobs")
+        if not audited and claim is None:
+            return None
+        engine: Engine = request.app.state.engine
+        actor = Actor(
+            actor="admin" if isinstance(caller, Admin) else "team",
+            actor_key=fingerprint(bearer_key(request.headers["authorization"]) or ""),
+            client_address=request.client.host if request.client else "",
+            action=f"{request.method} {self.path}",
+            request_id=uuid4(),
+        )
+
+        async def before_writes(tx: Transaction) -> None:
+            if claim is not None:
+                await engine.idempotency_keys.mark_done(claim, tx)
+            if audited:
+                await actor.announce(tx)
+
+        return before_writes
 
     async def _prepared(self, request: Request) -> Request:
         engine: Engine = request.app.state.engine

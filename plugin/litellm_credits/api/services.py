@@ -9,6 +9,7 @@ from litellm_credits.catalog.groups import Groups
 from litellm_credits.engine import Engine
 from litellm_credits.jobs.jobs import Jobs
 from litellm_credits.jobs.usage import Usage
+from litellm_credits.tenancy.audit import AuditLog
 from litellm_credits.tenancy.organizations import Organizations
 from litellm_credits.tenancy.teams import Teams
 from litellm_credits.tenancy.virtual_keys import VirtualKeys
@@ -20,6 +21,7 @@ class Services:
     def __init__(self, engine: Engine) -> None:
         self.db = engine.db
         self.ledger = engine.ledger
+        self.audit = AuditLog(engine.db)
         self.organizations = Organizations(engine.db)
         self.teams = Teams(engine.db)
         self.keys = VirtualKeys(engine.db)

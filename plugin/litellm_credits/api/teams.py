@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends
 from pydantic import BaseModel, Field, model_validator
 
-from litellm_credits.api.access import PathKeyId, ReadableTeamId, any_key, needs_admin
+from litellm_credits.api.access import PathKeyId, ReadableTeamId, TeamScope, any_key, needs_admin
 from litellm_credits.api.answers import documented
 from litellm_credits.api.fields import (
     UNSET,
@@ -17,24 +17,35 @@ from litellm_credits.api.fields import (
     Limit,
     Metadata,
     Moment,
+    Name,
     Names,
     PathName,
+    PerMinute,
     RequestModel,
     Text255,
     Text500,
+    WantedCalls,
+    WantedJobs,
 )
+from litellm_credits.api.lists import TeamCallPage, TeamJobPage, call_page, team_job_page
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
-from litellm_credits.jobs.jobs import CallView
+from litellm_credits.jobs.jobs import Owner
 from litellm_credits.jobs.usage import TeamUsage
-from litellm_credits.models import AccountStatus, Job, JobStatus
+from litellm_credits.models import AccountStatus
 from litellm_credits.pricing.plan import BudgetMode, Plan, Rate
 from litellm_credits.tenancy.teams import NewTeam, TeamView
-from litellm_credits.tenancy.virtual_keys import KeyView, NewKey
+from litellm_credits.tenancy.virtual_keys import KeyTerms, KeyView, NewKey
 
 admin_router = APIRouter(prefix="/teams", tags=["teams"], route_class=Route, dependencies=[Depends(needs_admin)])
 router = APIRouter(prefix="/teams", tags=["teams"], route_class=Route, dependencies=[Depends(any_key)])
+
+
+AllowedAliases = Annotated[
+    list[Name],
+    Field(min_length=1, max_length=1000, description="What it may call of what its team may; null: all of it."),
+]
 
 
 class PlanFields(RequestModel):
@@ -60,6 +71,8 @@ class NewTeamRequest(PlanFields):
     access_groups: Names = Field(default_factory=list)
     credits_allocated: Annotated[Credits, Field(ge=0)] = Decimal(0)
     metadata: Metadata = Field(default_factory=dict)
+    rpm_limit: PerMinute | None = Field(None, description="Requests a minute, of all its keys together.")
+    tpm_limit: PerMinute | None = Field(None, description="Tokens a minute, of all its keys together.")
 
 
 class TeamChanges(PlanFields):
@@ -68,6 +81,8 @@ class TeamChanges(PlanFields):
     team_alias: Text500 | None = None
     access_groups: Names = UNSET
     metadata: Metadata = UNSET
+    rpm_limit: PerMinute | None = None
+    tpm_limit: PerMinute | None = None
 
 
 class AccessGroups(RequestModel):
@@ -86,12 +101,31 @@ class NewKeyRequest(RequestModel):
 
     name: Text255 | None = None
     expires_at: Moment | None = None
+    allowed_aliases: AllowedAliases | None = None
+    credit_limit: Annotated[Credits, Field(ge=0)] | None = Field(None, description="Most credits it may ever use.")
+    rpm_limit: PerMinute | None = Field(None, description="Requests a minute.")
+    tpm_limit: PerMinute | None = Field(None, description="Tokens a minute.")
 
 
 class Rotation(RequestModel):
-    """What the new key has of its own."""
+    """What the new key has of its own, and how long the old one goes on."""
 
     expires_at: Moment | None = None
+    overlap_seconds: Annotated[int, Field(strict=True, ge=0, le=30 * 86_400)] = Field(
+        0, description="How much longer the old key is taken, so that it can be replaced wherever it is in use."
+    )
+
+
+class TeamStatus(BaseModel):
+    """Whether a team's keys and calls are taken."""
+
+    team_id: str
+    status: AccountStatus
+
+    @classmethod
+    def of(cls, team: TeamView) -> "TeamStatus":
+        """A team's."""
+        return cls(team_id=team.team_id, status=team.status)
 
 
 class KeyPage(BaseModel):
@@ -99,22 +133,6 @@ class KeyPage(BaseModel):
 
     team_id: str
     keys: list[KeyView]
-    next_cursor: str | None
-
-
-class JobPage(BaseModel):
-    """A page of a team's jobs, newest first."""
-
-    team_id: str
-    jobs: list[Job]
-    next_cursor: str | None
-
-
-class CallPage(BaseModel):
-    """A page of a team's calls, newest first."""
-
-    team_id: str
-    calls: list[CallView]
     next_cursor: str | None
 
 
@@ -129,6 +147,8 @@ async def create(request: NewTeamRequest, services: InServices) -> NewTeam:
         credits=request.credits_allocated,
         metadata=request.metadata,
         plan=Plan.model_validate(request.plan_changes()),
+        rpm_limit=request.rpm_limit,
+        tpm_limit=request.tpm_limit,
     )
 
 
@@ -147,7 +167,8 @@ async def get(team_id: str, services: InServices) -> TeamView:
 @admin_router.put("/{team_id}", responses=documented(404))
 async def update(team_id: str, request: TeamChanges, services: InServices) -> TeamView:
     """Change the fields that are sent."""
-    changes = {name: value for name, value in request.sent().items() if name in ("team_alias", "metadata")}
+    own = ("team_alias", "metadata", "rpm_limit", "tpm_limit")
+    changes = {name: value for name, value in request.sent().items() if name in own}
     return await services.teams.update(
         team_id, changes, access_groups=request.access_groups, plan_changes=request.plan_changes()
     )
@@ -163,13 +184,19 @@ async def delete(team_id: str, services: InServices) -> dict[str, str]:
 @admin_router.put("/{team_id}/suspend", responses=documented(404))
 async def suspend(team_id: str, services: InServices) -> TeamView:
     """Refuse the team's keys from now on. Calls in flight end as they would."""
-    return await services.teams.update(team_id, {"status": AccountStatus.suspended})
+    return await services.teams.suspend(team_id)
 
 
-@admin_router.put("/{team_id}/resume", responses=documented(404))
-async def resume(team_id: str, services: InServices) -> TeamView:
-    """Take the team's keys again."""
-    return await services.teams.update(team_id, {"status": AccountStatus.active})
+@router.put("/{team_id}/pause", responses=documented(403, 404))
+async def pause(team_id: ReadableTeamId, services: InServices) -> TeamStatus:
+    """Take no more calls of the team; the rest stays open to its keys. Calls in flight end as they would."""
+    return TeamStatus.of(await services.teams.pause(team_id))
+
+
+@router.put("/{team_id}/resume", responses=documented(403, 404))
+async def resume(team_id: ReadableTeamId, services: InServices, scope: TeamScope) -> TeamStatus:
+    """Take the team's calls again. Only the admin can end a suspension."""
+    return TeamStatus.of(await services.teams.resume(team_id, by_team=scope is not None))
 
 
 @admin_router.put("/{team_id}/access-groups", responses=documented(404))
@@ -181,8 +208,7 @@ async def set_access_groups(team_id: str, request: Annotated[AccessGroups, Body(
 @admin_router.post("/{team_id}/keys", responses=documented(404))
 async def create_key(team_id: str, services: InServices, request: NewKeyRequest | None = None) -> NewKey:
     """Add a key. The answer is the only one that shows it."""
-    wanted = request or NewKeyRequest()
-    return await services.keys.create(team_id, name=wanted.name, expires_at=wanted.expires_at)
+    return await services.keys.create(team_id, KeyTerms(**dict(request or NewKeyRequest())))
 
 
 @admin_router.get("/{team_id}/keys", responses=documented(404))
@@ -190,6 +216,18 @@ async def list_keys(team_id: ReadableTeamId, services: InServices, before: Befor
     """The team's keys, newest first; never the keys themselves."""
     keys = await services.keys.page(team_id, before=before, limit=limit)
     return KeyPage(team_id=team_id, keys=keys, next_cursor=next_cursor(keys, limit, "key_id"))
+
+
+@admin_router.get("/{team_id}/keys/{key_id}", responses=documented(404))
+async def get_key(team_id: str, key_id: PathKeyId, services: InServices) -> KeyView:
+    """One key; never the key itself."""
+    return await services.keys.get(team_id, key_id)
+
+
+@admin_router.put("/{team_id}/keys/{key_id}", responses=documented(404))
+async def update_key(team_id: str, key_id: PathKeyId, request: NewKeyRequest, services: InServices) -> KeyView:
+    """Change the fields that are sent; null takes a limit away."""
+    return await services.keys.update(team_id, key_id, request.sent())
 
 
 @admin_router.delete("/{team_id}/keys/{key_id}", responses=documented(404))
@@ -200,34 +238,31 @@ async def revoke_key(team_id: str, key_id: PathKeyId, services: InServices) -> K
 
 @admin_router.post("/{team_id}/keys/{key_id}/rotate", responses=documented(404))
 async def rotate_key(team_id: str, key_id: PathKeyId, services: InServices, request: Rotation | None = None) -> NewKey:
-    """Revoke a key and make another of the same name and expiry. The answer is the only one that shows it."""
-    return await services.keys.rotate(team_id, key_id, expires_at=request.expires_at if request else None)
+    """Make another key on the same terms, and end this one at once or after an overlap. Only this answer shows the new one."""
+    wanted = request or Rotation()
+    return await services.keys.rotate(
+        team_id, key_id, expires_at=wanted.expires_at, overlap_seconds=wanted.overlap_seconds
+    )
 
 
 @router.get("/{team_id}/jobs", responses=documented(403, 404))
 async def list_jobs(
-    team_id: ReadableTeamId, services: InServices, before: Before, status: JobStatus | None = None, limit: Limit = 50
-) -> JobPage:
+    team_id: ReadableTeamId, services: InServices, wanted: WantedJobs, before: Before, limit: Limit = 50
+) -> TeamJobPage:
     """The team's jobs, newest first."""
-    return await job_page(services, team_id, before=before, status=status, limit=limit)
+    return await team_job_page(services, team_id, wanted, before, limit)
 
 
 @router.get("/{team_id}/usage", responses=documented(403, 404))
 async def usage(team_id: ReadableTeamId, services: InServices, period: InPeriod) -> TeamUsage:
-    """Jobs and calls that began in a time, and what these calls cost; also by job type and by model alias."""
+    """Jobs and calls that began in a time, and what these calls cost; also by day, model alias, job type and purpose."""
     return await services.usage.of_team(team_id, start=period.start, end=period.end)
 
 
 @router.get("/{team_id}/calls", responses=documented(403, 404))
-async def list_calls(team_id: ReadableTeamId, services: InServices, before: Before, limit: Limit = 50) -> CallPage:
+async def list_calls(
+    team_id: ReadableTeamId, services: InServices, wanted: WantedCalls, before: Before, limit: Limit = 50
+) -> TeamCallPage:
     """The team's calls, newest first, without what was asked and answered (GET /jobs/{job_id}/calls shows that)."""
-    calls = await services.jobs.team_calls(team_id, before=before, limit=limit)
-    return CallPage(team_id=team_id, calls=calls, next_cursor=next_cursor(calls, limit, "call_id"))
-
-
-async def job_page(
-    services: InServices, team_id: str, *, before: Before, status: JobStatus | None, limit: int
-) -> JobPage:
-    """A page of a team's jobs, for the two routes that list them."""
-    jobs = await services.jobs.page(team_id, status=status, before=before, limit=limit)
-    return JobPage(team_id=team_id, jobs=jobs, next_cursor=next_cursor(jobs, limit, "job_id"))
+    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit)
+    return TeamCallPage(team_id=team_id, **dict(page))

@@ -45,8 +45,12 @@ class Catalog:
     aliases: dict[str, Alias]
     groups: dict[str, tuple[str, ...]]
 
-    def resolve(self, requested: str, *, team_id: str, access_groups: tuple[str, ...]) -> Resolution:
+    def resolve(
+        self, requested: str, *, team_id: str, access_groups: tuple[str, ...], allowed: tuple[str, ...] | None = None
+    ) -> Resolution:
         """What `requested` stands for: an alias in one of the groups, or the name of one of the groups.
+
+        Of the groups' aliases only those in `allowed` count, unless that is None.
 
         Names match exactly. An alias wins over a group of the same name; of several groups that hold an alias, the
         team's first is the one recorded.
@@ -55,17 +59,25 @@ class Catalog:
             ModelNotAllowed: for anything else, whether it exists or not.
         """
         for group in access_groups:
-            if requested in self.groups.get(group, ()):
+            if requested in self._members(group, allowed):
                 return Resolution(requested, group, (self.aliases[requested],))
-        members = self.groups.get(requested, ()) if requested in access_groups else ()
+        members = self._members(requested, allowed) if requested in access_groups else ()
         if not members:
             raise ModelNotAllowed(team_id=team_id, model=requested, param="model")
         return Resolution(requested, requested, tuple(self.aliases[name] for name in members))
 
-    def names_for(self, access_groups: tuple[str, ...]) -> list[str]:
+    def names_for(self, access_groups: tuple[str, ...], allowed: tuple[str, ...] | None = None) -> list[str]:
         """Every name that `resolve` accepts for these groups: aliases first, then the groups themselves."""
-        usable = [group for group in access_groups if self.groups.get(group)]
-        return list(dict.fromkeys([*(alias for group in usable for alias in self.groups[group]), *usable]))
+        groups = (group for group in access_groups if self._members(group, allowed))
+        return list(dict.fromkeys([*self.aliases_for(access_groups, allowed), *groups]))
+
+    def aliases_for(self, access_groups: tuple[str, ...], allowed: tuple[str, ...] | None = None) -> list[str]:
+        """Every alias that these groups hold, in order of preference."""
+        return list(dict.fromkeys(alias for group in access_groups for alias in self._members(group, allowed)))
+
+    def _members(self, group: str, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
+        members = self.groups.get(group, ())
+        return members if allowed is None else tuple(alias for alias in members if alias in allowed)
 
 
 class CatalogCache:

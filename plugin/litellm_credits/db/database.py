@@ -7,8 +7,9 @@ becomes `LedgerUnavailable`; a deadlock or serialization failure is tried again,
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
 
@@ -67,6 +68,13 @@ class Transaction:
         return rows[0] if rows else None
 
 
+BEFORE_WRITES: ContextVar[Callable[[Transaction], Awaitable[None]] | None] = ContextVar(
+    "litellm_credits_before_writes", default=None
+)
+"""What each write of the running task does first, in the same transaction: the API notes there who acts, and under which
+idempotency key. None: a single statement stays one round trip."""
+
+
 class Database:
     """PostgreSQL, as the rest of the program sees it."""
 
@@ -110,7 +118,12 @@ class Database:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with self._connection() as connection, asyncio.timeout(self._timeout_seconds):
-                    return await Transaction(connection).all(query, params)
+                    before = None if query.reads else BEFORE_WRITES.get()
+                    if before is None:
+                        return await Transaction(connection).all(query, params)
+                    async with connection.transaction():
+                        await before(Transaction(connection))
+                        return await Transaction(connection).all(query, params)
             except _UNDONE:
                 if attempt == _ATTEMPTS:
                     raise
@@ -133,6 +146,9 @@ class Database:
             LedgerUnavailable: when the database cannot be reached; after COMMIT was sent the outcome is unknown.
         """
         async with self._connection() as connection, connection.transaction():
+            before = BEFORE_WRITES.get()
+            if before is not None:
+                await before(Transaction(connection))
             yield Transaction(connection)
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 Every method takes the team on whose behalf it acts; None is the operator, who may act on any team's jobs.
 """
 
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +26,7 @@ _SQL = load("jobs")
 _ACCOUNTS = load("accounts")
 _OPEN = (JobStatus.pending, JobStatus.in_progress)
 _MOST_SUMMARIES = 1000
+_MOST_PARTS = 100
 
 
 class JobCosts(Row):
@@ -37,6 +39,50 @@ class JobCosts(Row):
     total_cost_usd: Decimal
     avg_latency_ms: int
     credits_charged: Decimal
+
+
+class PartCosts(Row):
+    """What some of a job's calls add up to."""
+
+    count: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: Decimal
+    credits_charged: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs of a team, or of an organization's teams; None filters nothing. From `start` to before `end`."""
+
+    status: JobStatus | None = None
+    job_type: str | None = None
+    user_id: str | None = None
+    external_task_id: str | None = None
+    parent_job_id: UUID | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls, likewise."""
+
+    status: CallStatus | None = None
+    model_alias: str | None = None
+    purpose: str | None = None
+    key_id: UUID | None = None
+    flag: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose: a team's, or an organization's teams'."""
+
+    team_id: str | None = None
+    organization_id: str | None = None
 
 
 class CallSummary(Row):
@@ -122,15 +168,20 @@ class Jobs:
         user_id: str | None,
         external_task_id: str | None,
         metadata: dict[str, Any],
+        parent_job_id: UUID | None = None,
     ) -> Job:
-        """Open a job.
+        """Open a job, as a part of another if `parent_job_id` says so.
 
         Raises:
-            NotFound: no such team.
+            NotFound: no such team, or no such parent.
+            JobNotYours: the parent is another team's.
         """
         facts = {"job_type": job_type, "user_id": user_id, "external_task_id": external_task_id}
-        row = await self._db.one(_SQL.create_job, facts | {"team_id": team_id, "metadata": _json(metadata)})
+        facts |= {"team_id": team_id, "metadata": _json(metadata)}
+        row = await self._db.one(_SQL.create_job, facts | {"parent_job_id": parent_job_id})
         if row is None:
+            if parent_job_id is not None:
+                await self.get(parent_job_id, team_id=team_id)
             raise NotFound(what="team", id=team_id, param="team_id")
         return Job.model_validate(row)
 
@@ -148,9 +199,9 @@ class Jobs:
             raise JobNotYours(job_id=job_id)
         return Job.model_validate(row)
 
-    async def page(self, team_id: str, *, status: JobStatus | None, before: Cursor | None, limit: int) -> list[Job]:
-        """A team's jobs, newest first."""
-        rows = await self._db.all(_SQL.jobs, {"team_id": team_id, "status": status, "limit": limit} | _before(before))
+    async def page(self, owner: Owner, wanted: JobFilter, *, before: Cursor | None, limit: int) -> list[Job]:
+        """Jobs, newest first."""
+        rows = await self._db.all(_SQL.jobs, asdict(owner) | asdict(wanted) | {"limit": limit} | _before(before))
         return [Job.model_validate(row) for row in rows]
 
     async def merge_metadata(self, job_id: UUID, metadata: dict[str, Any], *, team_id: str | None) -> Job:
@@ -223,6 +274,11 @@ class Jobs:
         """What the job's calls add up to now."""
         return JobCosts.model_validate(await self._db.one(_SQL.job_costs, {"job_id": job_id}))
 
+    async def costs_by(self, job_id: UUID, *, purpose: bool) -> dict[str, PartCosts]:
+        """The same by purpose, else by model alias; calls without a purpose under the empty name."""
+        rows = await self._db.all(_SQL.job_costs_by, {"job_id": job_id, "by_purpose": purpose, "limit": _MOST_PARTS})
+        return {row["name"] or "": PartCosts.model_validate(row) for row in rows}
+
     async def call_summaries(self, job_id: UUID) -> list[CallSummary]:
         """The job's first 1,000 calls, oldest first."""
         rows = await self._db.all(_SQL.job_call_summaries, {"job_id": job_id, "limit": _MOST_SUMMARIES})
@@ -234,9 +290,9 @@ class Jobs:
         rows = await self._db.all(_SQL.job_calls, {"job_id": job_id, "limit": limit} | start)
         return [CallRecord.model_validate(row) for row in rows]
 
-    async def team_calls(self, team_id: str, *, before: Cursor | None, limit: int) -> list[CallView]:
-        """A team's calls, newest first."""
-        rows = await self._db.all(_SQL.team_calls, {"team_id": team_id, "limit": limit} | _before(before))
+    async def all_calls(self, owner: Owner, wanted: CallFilter, *, before: Cursor | None, limit: int) -> list[CallView]:
+        """Calls of all jobs and of none, newest first."""
+        rows = await self._db.all(_SQL.team_calls, asdict(owner) | asdict(wanted) | {"limit": limit} | _before(before))
         return [CallView.model_validate(row) for row in rows]
 
 

@@ -89,6 +89,8 @@ def with_charge(call: Call, chunk: Any) -> bytes:
     body = chunk.model_dump(exclude_none=True, mode="json")
     body["model"] = call.admission.requested
     body["credits"] = {"call_id": str(call.held.call_id), "held": call.held.credits}
+    if call.job_id is not None:
+        body["credits"]["job_id"] = str(call.job_id)
     if call.receipt is not None:
         body["credits"] |= {"charged": call.receipt.charged, "remaining": call.receipt.remaining}
     return b"data: " + dumps(body) + b"\n\n"

@@ -3,11 +3,11 @@
 from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
-from litellm_credits.errors import CreditsError, RouteNotMetered
+from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.refusal import refuse
 from litellm_credits.proxy.routes import Access
-from litellm_credits.tenancy.principals import Admin, Authenticator
+from litellm_credits.tenancy.principals import Admin, Authenticator, Principal
 
 _UNKNOWN_ROUTE = "it is none of the routes that this proxy meters"
 
@@ -16,7 +16,7 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
     """LiteLLM's view of the caller.
 
     Raises:
-        ProxyException: 401 for a key that may not call, 403 for a suspended team or a route that is not metered.
+        ProxyException: 401 for a key that may not call, 403 for a suspended or paused team or a route that is not metered.
     """
     call = CURRENT.get()
     try:
@@ -28,6 +28,8 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
         if call is None:  # a websocket: its sessions are not metered
             raise RouteNotMetered(method="WEBSOCKET", path=request.url.path, reason="websockets are not metered")
         require_open(call, request)
+        if request.method != "GET":
+            await authenticator.may_call(caller)
     except CreditsError as error:
         raise refuse(error) from None
     return UserAPIKeyAuth(
@@ -35,6 +37,10 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
         team_id=caller.team_id,
         org_id=caller.organization_id,
         key_alias=str(caller.key_id),
+        rpm_limit=caller.limits.rpm,
+        tpm_limit=caller.limits.tpm,
+        team_rpm_limit=caller.limits.team_rpm,
+        team_tpm_limit=caller.limits.team_tpm,
         allowed_routes=[
             request.url.path
         ],  # LiteLLM's own table may say less of this path; ours has said that it is open
@@ -55,3 +61,13 @@ def require_open(call: Call, request: Request) -> None:
         raise RouteNotMetered(method=call.method, path=call.path, reason=reason)
     if getattr(request.scope.get("route"), "path", None) != route.path:
         raise RouteNotMetered(method=call.method, path=call.path, reason=_UNKNOWN_ROUTE)
+
+
+async def why_stopped(authenticator: Authenticator, call: Call | None, error: TeamSuspended) -> CreditsError:
+    """Whether the team that a hold was refused for is suspended, as `error` says, or paused: the hold does not tell."""
+    try:
+        if call is not None and isinstance(call.caller, Principal):
+            (await authenticator.fresh(call.caller)).check_calls()
+    except CreditsError as why:
+        return why
+    return error

@@ -16,6 +16,7 @@ import psycopg
 from litellm.proxy import proxy_server
 
 from litellm_credits.api.app import create_api
+from litellm_credits.api.idempotency import Idempotent
 from litellm_credits.db import embedded, migrate
 from litellm_credits.db.reachable import refused_unless_reachable
 from litellm_credits.endpoints.documents import PassThrough
@@ -24,6 +25,7 @@ from litellm_credits.errors import StartupRefused
 from litellm_credits.proxy.admission import Admissions
 from litellm_credits.proxy.configuration import check
 from litellm_credits.proxy.counting import TokenCounts
+from litellm_credits.proxy.create_and_call import CreateAndCall
 from litellm_credits.proxy.hooks import CreditsHooks
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
@@ -84,16 +86,23 @@ def open_database(chosen: Settings) -> str:
 def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) -> Running:
     settlements = Settlements(engine.ledger, record_bytes=chosen.record_bytes)
     names = Names(engine, opened)
-    hooks = CreditsHooks(Admissions(engine, names), settlements)
+    hooks = CreditsHooks(engine, Admissions(engine, names), settlements)
     app = proxy_server.app
     app.mount("/api", create_api(engine))
-    app.middleware_stack = Ring(
+    ring = Ring(
         app.middleware_stack or app.build_middleware_stack(),
         Table(Route(path, Access.PRICED, _PASS_THROUGH_METHODS, PassThrough.name) for path in opened),
         settlements,
         (JobCalls(engine.authenticator), TokenCounts(engine.authenticator, names)),
         ModelListing(engine),
         max_body_bytes=chosen.max_body_bytes,
+    )
+    app.middleware_stack = Idempotent(
+        CreateAndCall(ring, engine.db, engine.authenticator, max_body_bytes=chosen.max_body_bytes),
+        engine.idempotency_keys,
+        engine.authenticator,
+        max_body_bytes=chosen.max_body_bytes,
+        answer_bytes=chosen.idempotency_answer_bytes,
     )
     starting = asyncio.get_running_loop().create_task(engine.start(), name="credits-start")
     shut_down = proxy_server.proxy_shutdown_event

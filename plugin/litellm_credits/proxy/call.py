@@ -22,6 +22,7 @@ from litellm_credits.pricing.plan import Plan
 from litellm_credits.pricing.usage import Unit, Usage
 from litellm_credits.proxy.deployments import Deployment
 from litellm_credits.proxy.routes import Access, Match
+from litellm_credits.tenancy.keys import sent_key
 from litellm_credits.tenancy.principals import Admin, Principal
 
 
@@ -97,6 +98,11 @@ class Call:
     stream: Any = None
     """LiteLLM's own stream of the answer, which keeps the provider's chunks and knows where they come from."""
     refusal: CreditsError | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The clear key that the request presents."""
+        return sent_key(lambda name: self.headers.get(name, ""))
 
     @property
     def endpoint(self) -> Endpoint | None:

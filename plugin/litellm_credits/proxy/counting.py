@@ -7,13 +7,13 @@ from typing import Any
 
 from starlette.types import Receive, Scope
 
+from litellm_credits.api.bodies import replayed
 from litellm_credits.errors import BadInput, MalformedJson
 from litellm_credits.money import dumps, loads
-from litellm_credits.proxy.bodies import replaced, whole_body
+from litellm_credits.proxy.bodies import redirected, whole_body
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.request import refuse_overrides
 from litellm_credits.proxy.resolution import Names
-from litellm_credits.tenancy.keys import presented_key
 from litellm_credits.tenancy.principals import Authenticator, Principal
 
 
@@ -35,7 +35,7 @@ class TokenCounts:
         Raises:
             CreditsError: 400, 401, 403 or 422, naming the field.
         """
-        caller = await self._authenticator.caller(presented_key(call.headers))
+        caller = await self._authenticator.caller(call.key)
         if not isinstance(caller, Principal):
             return scope, receive
         body = await whole_body(receive)
@@ -52,6 +52,7 @@ class TokenCounts:
         deployment = self._names.deployed(resolution.aliases[0])
         if named is None:
             request["model"] = deployment.name
-            return replaced(scope, receive, dumps(request))
+            body = dumps(request)
+            return redirected(scope, body), replayed(body, receive)
         path = call.path.replace(f"/{named}:", f"/{deployment.name}:")
-        return replaced(scope, receive, body, path=path)
+        return redirected(scope, body, path=path), replayed(body, receive)

@@ -16,10 +16,13 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from litellm_credits.endpoints.endpoint import Reader
 from litellm_credits.endpoints.reading import field
-from litellm_credits.errors import CreditsError, RouteNotMetered
+from litellm_credits.engine import Engine
+from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.admission import Admissions
 from litellm_credits.proxy.answers import partial_answer, streamed_answer, whole_answer, with_charge
+from litellm_credits.proxy.auth import why_stopped
 from litellm_credits.proxy.call import CURRENT, Call
+from litellm_credits.proxy.idempotency import note_call
 from litellm_credits.proxy.refusal import refuse
 from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Admin, Principal
@@ -36,8 +39,9 @@ _METADATA = ("metadata", "litellm_metadata")
 class CreditsHooks(CustomLogger):
     """Meters the calls of virtual keys. The admin's calls pass unmetered."""
 
-    def __init__(self, admissions: Admissions, settlements: Settlements) -> None:
+    def __init__(self, engine: Engine, admissions: Admissions, settlements: Settlements) -> None:
         super().__init__()
+        self._engine = engine
         self._admissions = admissions
         self._settlements = settlements
 
@@ -55,6 +59,9 @@ class CreditsHooks(CustomLogger):
             if not isinstance(call.caller, Principal):
                 raise RouteNotMetered(method="", path=call_type, reason="nobody was authenticated for it")
             await self._admissions.admit(call, call.caller, endpoint, data)
+            await note_call(self._engine.idempotency_keys, call)
+        except TeamSuspended as error:  # by the hold, which a pause stops as well
+            raise refuse(await why_stopped(self._engine.authenticator, call, error)) from None
         except CreditsError as error:
             raise refuse(error) from None
         return data

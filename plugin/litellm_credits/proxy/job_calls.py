@@ -10,13 +10,13 @@ from typing import Any
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from starlette.types import Receive, Scope
 
+from litellm_credits.api.bodies import replayed
 from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
 from litellm_credits.money import dumps, loads
-from litellm_credits.proxy.bodies import replaced, whole_body
+from litellm_credits.proxy.bodies import redirected, whole_body
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.request import parse_job_id, parse_purpose
 from litellm_credits.proxy.routes import TABLE
-from litellm_credits.tenancy.keys import presented_key
 from litellm_credits.tenancy.principals import Admin, Authenticator
 
 _PATH = re.compile(r"/api/jobs/(?P<job_id>[^/]+)/llm-call(?P<stream>-stream)?")
@@ -44,11 +44,11 @@ class JobCalls:
         """
         match = _PATH.fullmatch(call.path)
         assert match is not None
-        if isinstance(await self._authenticator.caller(presented_key(call.headers)), Admin):
+        if isinstance(await self._authenticator.caller(call.key), Admin):
             raise TeamOnly(method=call.method, path=call.path)
         call.job_id = parse_job_id(match["job_id"])
         call.path = f"/api/jobs/{{job_id}}/llm-call{match['stream'] or ''}"
-        request = _parsed(await whole_body(receive))
+        request = check_call(parse_call(await whole_body(receive)))
         if request.get("purpose") is not None:
             call.purpose = parse_purpose(request["purpose"])
         for name in ("purpose", "call_metadata"):
@@ -57,16 +57,30 @@ class JobCalls:
         body = dumps(request)
         call.received[:] = body
         call.match = TABLE.find("POST", _CHAT_PATH)
-        return replaced(scope, receive, body, path=_CHAT_PATH)
+        return redirected(scope, body, path=_CHAT_PATH), replayed(body, receive)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def parse_call(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body.
+
+    Raises:
+        MalformedJson, BadInput: it is none.
+    """
     try:
         request = loads(body)
     except (ValueError, RecursionError) as problem:
         raise MalformedJson(problem=str(problem)[:200]) from None
     if not isinstance(request, dict):
         raise BadInput(problem="The request body must be a JSON object.")
+    return request
+
+
+def check_call(request: dict[str, Any]) -> dict[str, Any]:
+    """The same request, whose fields are those of a job call.
+
+    Raises:
+        BadInput: naming the field.
+    """
     for name in request:
         if name not in _FIELDS:
             raise BadInput(problem=f"'{name[:64]}' is not a field of this route.", param=name[:64])

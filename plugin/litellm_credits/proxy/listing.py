@@ -13,7 +13,6 @@ from litellm_credits.errors import NotFound
 from litellm_credits.money import TOKENS_PER_PRICE, dumps
 from litellm_credits.pricing.usage import Unit
 from litellm_credits.proxy.call import Call
-from litellm_credits.tenancy.keys import presented_key
 from litellm_credits.tenancy.principals import Principal
 
 _UNIT_FIELDS = {
@@ -41,11 +40,11 @@ class ModelListing:
         """
         if call.match is None or call.match.route.endpoint not in ("models", "model_info"):
             return False
-        caller = await self._engine.authenticator.caller(presented_key(call.headers))
+        caller = await self._engine.authenticator.caller(call.key)
         if not isinstance(caller, Principal):
             return False
         catalog = await self._engine.catalog.current()
-        names = catalog.names_for(caller.access_groups)
+        names = catalog.names_for(caller.access_groups, caller.allowed_aliases)
         if call.match.route.endpoint == "model_info":
             body: dict[str, Any] = {"data": [_info(name, catalog) for name in names]}
         else:

@@ -38,12 +38,12 @@ class Names:
             raise BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
         catalog = await self._engine.catalog.current()
         try:
-            return catalog.resolve(requested, team_id=principal.team_id, access_groups=principal.access_groups), catalog
+            return _resolved(catalog, requested, principal), catalog
         except ModelNotAllowed:
             # What is cached may say yes; only the database says no.
             catalog = await self._engine.catalog.fresh()
             principal = await self._engine.authenticator.fresh(principal)
-            return catalog.resolve(requested, team_id=principal.team_id, access_groups=principal.access_groups), catalog
+            return _resolved(catalog, requested, principal), catalog
 
     def candidates(
         self, resolution: Resolution, catalog: Catalog, principal: Principal, endpoint: Endpoint
@@ -65,9 +65,8 @@ class Names:
         if not usable:
             assert problem is not None
             raise problem
-        allowed = {
-            name: catalog.aliases[name] for group in principal.access_groups for name in catalog.groups.get(group, ())
-        }
+        names = catalog.aliases_for(principal.access_groups, principal.allowed_aliases)
+        allowed = {name: catalog.aliases[name] for name in names}
         for name in [name for first in usable for name in self._deployments.fallbacks(first.deployment.name)]:
             for alias in allowed.values():
                 if alias.actual_model == name and all(alias.actual_model != one.deployment.name for one in usable):
@@ -111,3 +110,12 @@ class Names:
                 model=alias.name, actual_model=alias.actual_model, needed=", or ".join(needed), param="model"
             )
         return Candidate(alias, deployment, price, dearest, markup=markup)
+
+
+def _resolved(catalog: Catalog, requested: str, principal: Principal) -> Resolution:
+    return catalog.resolve(
+        requested,
+        team_id=principal.team_id,
+        access_groups=principal.access_groups,
+        allowed=principal.allowed_aliases,
+    )

@@ -203,6 +203,8 @@ class _Outgoing:
         endpoint = self._call.endpoint
         body = rendered(error, endpoint.dialect if endpoint is not None else _dialect_of(self._call.path))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if error.retry_after_seconds is not None:
+            headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers + self._ours()})
         await self._send({"type": "http.response.body", "body": body})
 

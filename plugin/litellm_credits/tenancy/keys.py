@@ -2,13 +2,12 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable
 
 KEY_PREFIX = "sk-"
 """LiteLLM hashes only keys that start so before it logs them."""
 
 _SHOWN = 10
-_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key")
 
 
 def new_key() -> str:
@@ -32,10 +31,14 @@ def bearer_key(authorization: str) -> str | None:
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
-def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key that a request to the proxy itself presents, wherever its client's SDK puts it: OpenAI's and LiteLLM's
-    bearer, or the headers of Anthropic, Azure and Google. `headers` has names in lower case."""
-    bearer = bearer_key(headers.get("authorization", ""))
-    if bearer is not None:
-        return bearer
-    return next((headers[name].strip() for name in _KEY_HEADERS if headers.get(name, "").strip()), None)
+_BARE_KEY_HEADERS = ("api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key")
+
+
+def sent_key(header: Callable[[str], str]) -> str | None:
+    """The clear key of a request, wherever LiteLLM would look for one, in its order. `header` gives a header's value, or ""."""
+    own = header("x-litellm-api-key")
+    if own:
+        return bearer_key(own) or own
+    if header("authorization"):
+        return bearer_key(header("authorization"))
+    return next((header(name) for name in _BARE_KEY_HEADERS if header(name)), None)

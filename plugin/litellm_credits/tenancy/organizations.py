@@ -6,7 +6,7 @@ from litellm_credits import money
 from litellm_credits.db.database import Database
 from litellm_credits.db.queries import load
 from litellm_credits.errors import AlreadyExists, NotFound
-from litellm_credits.models import Organization
+from litellm_credits.models import AccountStatus, Organization
 from litellm_credits.tenancy.accounts import close_accounts
 
 _SQL = load("tenancy")
@@ -48,6 +48,18 @@ class Organizations:
         """Organizations by id, starting after the id `after`."""
         rows = await self._db.all(_SQL.organizations, {"after": after, "limit": limit})
         return [Organization.model_validate(row) for row in rows]
+
+    async def set_status(self, organization_id: str, status: AccountStatus) -> Organization:
+        """Suspend, pause or resume all of an organization's teams together; what they are by themselves stays as it is.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        change = {"organization_id": organization_id, "status": status}
+        row = await self._db.one(_SQL.set_organization_status, change)
+        if row is None:
+            raise NotFound(what="organization", id=organization_id)
+        return Organization.model_validate(row)
 
     async def delete(self, organization_id: str) -> None:
         """Delete an organization with its teams and all that is theirs; their ledgers end with a closure and stay.

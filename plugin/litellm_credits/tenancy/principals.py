@@ -14,10 +14,11 @@ from uuid import UUID
 from litellm_credits.db.database import Database
 from litellm_credits.db.listen import EVERYTHING
 from litellm_credits.db.queries import load
-from litellm_credits.errors import InvalidKey, KeyExpired, KeyRevoked, TeamSuspended, Unauthenticated
+from litellm_credits.errors import InvalidKey, KeyExpired, KeyRevoked, TeamPaused, TeamSuspended, Unauthenticated
 from litellm_credits.money import utc
 from litellm_credits.pricing.plan import Plan
 from litellm_credits.tenancy.keys import key_hash
+from litellm_credits.tenancy.last_uses import LastUses
 
 _SQL = load("tenancy")
 _DEAF_TTL_SECONDS = 1.0
@@ -27,6 +28,16 @@ _MOST_ENTRIES = 100_000
 @dataclass(frozen=True, slots=True)
 class Admin:
     """The operator: whoever holds the proxy's master key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Requests and tokens a minute, of a key by itself and of all keys of its team together; None: no limit."""
+
+    rpm: int | None
+    tpm: int | None
+    team_rpm: int | None
+    team_tpm: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,11 @@ class Principal:
     team_id: str
     organization_id: str
     suspended: bool
+    paused: bool
     access_groups: tuple[str, ...]
+    allowed_aliases: tuple[str, ...] | None
+    """What the key may call of what its team may; None: all of it."""
+    limits: Limits
     plan: Plan
 
     def check(self) -> None:
@@ -51,6 +66,12 @@ class Principal:
             raise KeyExpired(expired_at=utc(self.expires_at))
         if self.suspended:
             raise TeamSuspended(team_id=self.team_id)
+
+    def check_calls(self) -> None:
+        """As `check`, and raises TeamPaused while the team or its organization takes no calls."""
+        self.check()
+        if self.paused:
+            raise TeamPaused(team_id=self.team_id)
 
 
 class Authenticator:
@@ -63,6 +84,7 @@ class Authenticator:
         self._master_key = master_key
         self._ttl_seconds = ttl_seconds
         self._hearing = hearing
+        self._last_uses = LastUses(db)
         self._cache: dict[str, tuple[float, Principal]] = {}
         self._changes = 0
 
@@ -81,19 +103,24 @@ class Authenticator:
             return Admin()
         hashed = key_hash(key)
         principal = self._cached(hashed)
-        if principal is not None:
-            try:
-                principal.check()
-                return principal
-            except (KeyRevoked, KeyExpired, TeamSuspended):
-                pass
-        principal = await self._read(hashed)
-        principal.check()
+        if principal is None or not _passes(principal.check):
+            principal = await self._read(hashed)
+            principal.check()
+        self._last_uses.note(principal.key_id)
         return principal
+
+    async def may_call(self, principal: Principal) -> None:
+        """Raises TeamPaused, or what `check` raises, when this key may send no calls now."""
+        if not _passes(principal.check_calls):
+            (await self._read(principal.key_hash)).check_calls()
 
     async def fresh(self, principal: Principal) -> Principal:
         """The same key, read again: for a refusal that rests on something cached."""
         return await self._read(principal.key_hash)
+
+    async def run(self) -> None:
+        """Background work until cancelled: note in the database when keys were last used."""
+        await self._last_uses.run()
 
     def hear(self, payload: str) -> None:
         """Drop what a change notification says has changed."""
@@ -131,7 +158,10 @@ class Authenticator:
             team_id=row["team_id"],
             organization_id=row["organization_id"],
             suspended=row["suspended"],
+            paused=row["paused"],
             access_groups=tuple(row["access_groups"]),
+            allowed_aliases=tuple(row["allowed_aliases"]) or None,
+            limits=Limits(row["rpm_limit"], row["tpm_limit"], row["team_rpm_limit"], row["team_tpm_limit"]),
             plan=Plan.of(row["plan"]),
         )
         if changes == self._changes:  # else the row may be older than a change we have already heard of
@@ -139,3 +169,11 @@ class Authenticator:
                 self._cache.clear()
             self._cache[hashed] = (started, principal)
         return principal
+
+
+def _passes(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except (KeyRevoked, KeyExpired, TeamSuspended, TeamPaused):
+        return False
+    return True

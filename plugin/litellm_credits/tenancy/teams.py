@@ -10,11 +10,11 @@ from litellm_credits import money
 from litellm_credits.db.database import Database, Transaction
 from litellm_credits.db.database import Row as DbRow
 from litellm_credits.db.queries import load
-from litellm_credits.errors import AlreadyExists, NotFound
+from litellm_credits.errors import AlreadyExists, NotFound, TeamSuspended
 from litellm_credits.models import AccountStatus, Row
 from litellm_credits.pricing.plan import BudgetMode, Plan
 from litellm_credits.tenancy.accounts import close_accounts, open_account
-from litellm_credits.tenancy.virtual_keys import NewKey, add_key
+from litellm_credits.tenancy.virtual_keys import KeyTerms, NewKey, add_key
 
 _SQL = load("tenancy")
 
@@ -29,6 +29,8 @@ class TeamView(Row):
     access_groups: list[str]
     allowed_model_aliases: list[str] = Field(description="What the groups let the team call, in order of preference.")
     metadata: dict[str, Any]
+    rpm_limit: int | None = Field(description="Requests a minute, of all keys together; null: no limit.")
+    tpm_limit: int | None = Field(description="Tokens a minute, of all keys together; null: no limit.")
     plan: Plan
     budget_mode: BudgetMode
     credits_per_dollar: Decimal
@@ -64,6 +66,8 @@ class Teams:
         credits: Decimal,
         metadata: dict[str, Any],
         plan: Plan,
+        rpm_limit: int | None = None,
+        tpm_limit: int | None = None,
     ) -> NewTeam:
         """Add a team with its groups, its balance, the ledger entry of its first credits, and a key: all or nothing.
 
@@ -77,6 +81,8 @@ class Teams:
             "team_alias": team_alias,
             "metadata": _json(metadata),
             "plan": _json(plan.differences()),
+            "rpm_limit": rpm_limit,
+            "tpm_limit": tpm_limit,
         }
         async with self._db.transaction() as tx:
             if await tx.one(_SQL.keep_organization, {"organization_id": organization_id}) is None:
@@ -85,7 +91,7 @@ class Teams:
                 raise AlreadyExists(what="team", id=team_id, param="team_id")
             await _assign(tx, team_id, access_groups)
             await open_account(tx, team_id=team_id, organization_id=organization_id, credits=credits)
-            key = await add_key(tx, team_id, name=None, expires_at=None)
+            key = await add_key(tx, team_id, KeyTerms())
             [row] = await tx.all(_SQL.team_views, {"team_ids": [team_id]})
         return _new_team(row, key)
 
@@ -132,7 +138,7 @@ class Teams:
         access_groups: list[str] | None = None,
         plan_changes: dict[str, Any] | None = None,
     ) -> TeamView:
-        """Change some of `team_alias`, `metadata` and `status`, replace the access groups, change some of the plan.
+        """Change some of `team_alias`, `metadata` and the limits, replace the access groups, change some of the plan.
 
         Raises:
             NotFound: no such team or access group; nothing was changed.
@@ -146,8 +152,44 @@ class Teams:
                 changes = changes | {"plan": Plan.model_validate(plan).differences()}
             await tx.all(_SQL.update_team, {"team_id": team_id, "changes": _json(changes)})
             if access_groups is not None:
-                await tx.all(_SQL.clear_access_groups, {"team_id": team_id})
                 await _assign(tx, team_id, access_groups)
+            [row] = await tx.all(_SQL.team_views, {"team_ids": [team_id]})
+        return _view(row)
+
+    async def pause(self, team_id: str) -> TeamView:
+        """Take no more calls; calls in flight end as they would. Again: nothing changes.
+
+        Raises:
+            NotFound: no such team.
+            TeamSuspended: it is suspended, which is more.
+        """
+        return await self._turn(team_id, AccountStatus.paused, unless={AccountStatus.suspended})
+
+    async def suspend(self, team_id: str) -> TeamView:
+        """Refuse the team's keys altogether; calls in flight end as they would.
+
+        Raises:
+            NotFound: no such team.
+        """
+        return await self._turn(team_id, AccountStatus.suspended, unless=set())
+
+    async def resume(self, team_id: str, *, by_team: bool) -> TeamView:
+        """Take calls again.
+
+        Raises:
+            NotFound: no such team.
+            TeamSuspended: a team cannot end a suspension.
+        """
+        return await self._turn(team_id, AccountStatus.active, unless={AccountStatus.suspended} if by_team else set())
+
+    async def _turn(self, team_id: str, status: AccountStatus, *, unless: set[AccountStatus]) -> TeamView:
+        async with self._db.transaction() as tx:
+            stored = await tx.one(_SQL.lock_team, {"team_id": team_id})
+            if stored is None:
+                raise NotFound(what="team", id=team_id)
+            if stored["status"] in unless:
+                raise TeamSuspended(team_id=team_id)
+            await tx.all(_SQL.update_team, {"team_id": team_id, "changes": _json({"status": status})})
             [row] = await tx.all(_SQL.team_views, {"team_ids": [team_id]})
         return _view(row)
 
@@ -165,6 +207,7 @@ class Teams:
 
 async def _assign(tx: Transaction, team_id: str, access_groups: list[str]) -> None:
     wanted = list(dict.fromkeys(access_groups))
+    await tx.all(_SQL.drop_access_groups, {"team_id": team_id, "access_groups": wanted})
     rows = await tx.all(_SQL.assign_access_groups, {"team_id": team_id, "access_groups": wanted})
     for name in wanted:
         if name not in {row["group_name"] for row in rows}:

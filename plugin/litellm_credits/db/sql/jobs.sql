@@ -1,23 +1,38 @@
 -- Jobs, and what their calls and their team's calls cost.
 
 -- name: create_job
--- No row when there is no such team.
-INSERT INTO credits.jobs (team_id, organization_id, user_id, external_task_id, job_type, metadata)
-SELECT team_id, organization_id, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb
-  FROM credits.teams WHERE team_id = %(team_id)s FOR KEY SHARE
+-- No row when there is no such team, or no such parent among its jobs.
+WITH parent AS (
+  SELECT job_id FROM credits.jobs WHERE job_id = %(parent_job_id)s AND team_id = %(team_id)s FOR KEY SHARE
+)
+INSERT INTO credits.jobs (team_id, organization_id, parent_job_id, user_id, external_task_id, job_type, metadata)
+SELECT team_id, organization_id, %(parent_job_id)s, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb
+  FROM credits.teams
+ WHERE team_id = %(team_id)s AND (%(parent_job_id)s::uuid IS NULL OR EXISTS (SELECT FROM parent))
+   FOR KEY SHARE
 RETURNING *;
 
 -- name: job
 SELECT * FROM credits.jobs WHERE job_id = %(job_id)s;
 
 -- name: jobs
--- A page of a team's jobs, newest first.
-SELECT * FROM credits.jobs
- WHERE team_id = %(team_id)s
-   AND (created_at, job_id) < (coalesce(%(before_time)s::timestamptz, 'infinity'),
-                               coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-   AND (%(status)s::credits.job_status IS NULL OR status = %(status)s::credits.job_status)
- ORDER BY created_at DESC, job_id DESC LIMIT %(limit)s;
+-- A page of the jobs of a team, or of all teams of an organization, newest first. What is null filters nothing. Each team's newest
+-- are found by its index, and merged.
+SELECT page.* FROM credits.teams t CROSS JOIN LATERAL (
+  SELECT * FROM credits.jobs j
+   WHERE j.team_id = t.team_id
+     AND (j.created_at, j.job_id) < (coalesce(%(before_time)s::timestamptz, 'infinity'),
+                                     coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+     AND (%(status)s::credits.job_status IS NULL OR j.status = %(status)s::credits.job_status)
+     AND (%(job_type)s::text IS NULL OR j.job_type = %(job_type)s)
+     AND (%(user_id)s::text IS NULL OR j.user_id = %(user_id)s)
+     AND (%(external_task_id)s::text IS NULL OR j.external_task_id = %(external_task_id)s)
+     AND (%(parent_job_id)s::uuid IS NULL OR j.parent_job_id = %(parent_job_id)s)
+     AND (%(start)s::timestamptz IS NULL OR j.created_at >= %(start)s)
+     AND (%(end)s::timestamptz IS NULL OR j.created_at < %(end)s)
+   ORDER BY j.created_at DESC, j.job_id DESC LIMIT %(limit)s) page
+ WHERE t.team_id = %(team_id)s OR t.organization_id = %(organization_id)s
+ ORDER BY page.created_at DESC, page.job_id DESC LIMIT %(limit)s;
 
 -- name: merge_metadata
 -- Shallow: a key given here replaces the one before. No row when the job is gone or the result would be too large.
@@ -51,6 +66,15 @@ SELECT count(*) AS total_calls,
        coalesce(sum(credits_charged), 0) AS credits_charged
   FROM credits.llm_calls WHERE job_id = %(job_id)s;
 
+-- name: job_costs_by
+-- The same by model alias or by purpose, the most charged first.
+SELECT CASE WHEN %(by_purpose)s THEN purpose ELSE model_alias END AS name, count(*) AS count,
+       coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
+       coalesce(sum(cost_usd), 0) AS cost_usd, coalesce(sum(credits_charged), 0) AS credits_charged
+  FROM credits.llm_calls WHERE job_id = %(job_id)s
+ GROUP BY 1 ORDER BY credits_charged DESC, name LIMIT %(limit)s;
+
 -- name: job_calls
 -- A page of a job's calls, oldest first.
 SELECT * FROM credits.llm_calls
@@ -66,17 +90,27 @@ SELECT call_id, purpose, model_alias, model_group_used, prompt_tokens, completio
   FROM credits.llm_calls WHERE job_id = %(job_id)s ORDER BY created_at, call_id LIMIT %(limit)s;
 
 -- name: team_calls
--- A page of a team's calls, newest first, without what was asked and answered.
-SELECT call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, basis, policy, flags, requested_model,
-       model_group_used, model_alias, resolved_model, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
-       cache_write_tokens, audio_input_tokens, audio_output_tokens, units, pricing_rates,
-       reasoning_tokens, pricing_input, pricing_output, cost_usd, provider_cost_usd, credits_held, credits_charged,
-       credits_uncollected, stream, latency_ms, time_to_first_token_ms, error, created_at, settled_at
-  FROM credits.llm_calls
- WHERE team_id = %(team_id)s
-   AND (created_at, call_id) < (coalesce(%(before_time)s::timestamptz, 'infinity'),
-                                coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
- ORDER BY created_at DESC, call_id DESC LIMIT %(limit)s;
+-- A page of the calls of a team, or of all teams of an organization, newest first, without what was asked and answered; as jobs.
+SELECT page.* FROM credits.teams t CROSS JOIN LATERAL (
+  SELECT call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, basis, policy, flags, requested_model,
+         model_group_used, model_alias, resolved_model, prompt_tokens, completion_tokens, total_tokens, cached_tokens,
+         cache_write_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, units, pricing_input, pricing_output,
+         pricing_rates, cost_usd, provider_cost_usd, credits_held, credits_charged,
+         credits_uncollected, stream, latency_ms, time_to_first_token_ms, error, created_at, settled_at
+    FROM credits.llm_calls c
+   WHERE c.team_id = t.team_id
+     AND (c.created_at, c.call_id) < (coalesce(%(before_time)s::timestamptz, 'infinity'),
+                                      coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+     AND (%(status)s::credits.call_status IS NULL OR c.status = %(status)s::credits.call_status)
+     AND (%(model_alias)s::text IS NULL OR c.model_alias = %(model_alias)s)
+     AND (%(purpose)s::text IS NULL OR c.purpose = %(purpose)s)
+     AND (%(key_id)s::uuid IS NULL OR c.key_id = %(key_id)s)
+     AND (%(flag)s::text IS NULL OR %(flag)s = ANY(c.flags))
+     AND (%(start)s::timestamptz IS NULL OR c.created_at >= %(start)s)
+     AND (%(end)s::timestamptz IS NULL OR c.created_at < %(end)s)
+   ORDER BY c.created_at DESC, c.call_id DESC LIMIT %(limit)s) page
+ WHERE t.team_id = %(team_id)s OR t.organization_id = %(organization_id)s
+ ORDER BY page.created_at DESC, page.call_id DESC LIMIT %(limit)s;
 
 -- name: usage
 -- What teams did in a time, by when it began: one team, or all teams of an organization, the most charged first.
@@ -107,16 +141,22 @@ SELECT m.team_id,
  ORDER BY credits_charged DESC, m.team_id;
 
 -- name: usage_by_job_type
--- The jobs that a team began in a time, by type, with all that they cost.
-SELECT j.job_type, count(DISTINCT j.job_id) AS count, coalesce(sum(c.cost_usd), 0) AS cost_usd,
+-- The jobs that began in a time, by type, with all that they cost: of a team, or of all teams of an organization.
+SELECT j.job_type AS name, count(DISTINCT j.job_id) AS count, coalesce(sum(c.cost_usd), 0) AS cost_usd,
        coalesce(sum(c.credits_charged), 0) AS credits_charged
-  FROM credits.jobs j LEFT JOIN credits.llm_calls c USING (job_id)
- WHERE j.team_id = %(team_id)s AND j.created_at >= %(start)s AND j.created_at < %(end)s
+  FROM credits.teams t JOIN credits.jobs j USING (team_id) LEFT JOIN credits.llm_calls c USING (job_id)
+ WHERE (t.team_id = %(team_id)s OR t.organization_id = %(organization_id)s)
+   AND j.created_at >= %(start)s AND j.created_at < %(end)s
  GROUP BY j.job_type ORDER BY count DESC, j.job_type LIMIT %(limit)s;
 
--- name: usage_by_model
-SELECT model_alias, count(*) AS count, coalesce(sum(total_tokens), 0)::bigint AS total_tokens,
-       coalesce(sum(cost_usd), 0) AS cost_usd, coalesce(sum(credits_charged), 0) AS credits_charged
-  FROM credits.llm_calls
- WHERE team_id = %(team_id)s AND created_at >= %(start)s AND created_at < %(end)s
- GROUP BY model_alias ORDER BY credits_charged DESC, model_alias LIMIT %(limit)s;
+-- name: usage_by
+-- The calls that began in a time, by model alias, purpose or day (UTC): days as they come, the others the most charged first.
+SELECT CASE %(by)s WHEN 'model_alias' THEN c.model_alias WHEN 'purpose' THEN c.purpose
+                   ELSE to_char(c.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS name,
+       count(*) AS count, coalesce(sum(c.total_tokens), 0)::bigint AS total_tokens,
+       coalesce(sum(c.cost_usd), 0) AS cost_usd, coalesce(sum(c.credits_charged), 0) AS credits_charged
+  FROM credits.teams t JOIN credits.llm_calls c USING (team_id)
+ WHERE (t.team_id = %(team_id)s OR t.organization_id = %(organization_id)s)
+   AND c.created_at >= %(start)s AND c.created_at < %(end)s
+ GROUP BY 1
+ ORDER BY CASE WHEN %(by)s = 'day' THEN min(c.created_at) END, credits_charged DESC, name LIMIT %(limit)s;
