@@ -5,12 +5,13 @@ The docstring of an error is its message; `{fields}` in it are the facts it is r
 
     CreditsError
     ├── 401 InvalidKey, KeyExpired, KeyRevoked
-    ├── 402 InsufficientCredits
+    ├── 402 InsufficientCredits, JobCannotBeHeld, KeyLimitReached
     ├── 403 TeamSuspended, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
     ├── 404 NotFound
-    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict
+    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict, BalanceTooLow, NotRefundable, NotOpen
     ├── 413 BodyTooLarge
     ├── 422 BadInput
+    ├── 429 TooManyCallsInFlight, TooMuchHeld
     └── 503 LedgerUnavailable, ModelNotDeployed
 """
 
@@ -28,6 +29,8 @@ class CreditsError(Exception):
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "api_error"
     shown: ClassVar[tuple[str, ...]] = ()
+    retry_after_seconds: ClassVar[int | None] = None
+    """Sent as Retry-After."""
 
     def __init__(self, *, param: str | None = None, **facts: object) -> None:
         self.param = param
@@ -106,6 +109,26 @@ class InsufficientCredits(CreditsError):
             others=f" ({plain(held)} more are held by calls in flight)" if held else "",
             advice=advice,
         )
+
+
+class JobCannotBeHeld(CreditsError):
+    """
+    Not enough credits: this job holds {required} credits from its creation on, {available} are available. Add credits, or lower
+    credit_cap.
+    """
+
+    status, code, type = 402, "insufficient_credits", "insufficient_quota"
+    shown = ("required", "available", "held")
+
+
+class KeyLimitReached(CreditsError):
+    """
+    The credit limit of this API key leaves {available} credits, this call can cost up to {required}. Ask for a higher
+    credit_limit, or use another key of the team.
+    """
+
+    status, code, type = 402, "key_limit_reached", "insufficient_quota"
+    shown = ("required", "available")
 
 
 # 403 ------------------------------------------------------------------------------------------------------------------
@@ -217,6 +240,42 @@ class BalanceTooLow(CreditsError):
     shown = ("required", "available")
 
 
+class NotRefundable(CreditsError):
+    """Only {available} credits of the {what} '{id}' can be refunded: no more were charged and not refunded yet."""
+
+    status, code, type = 409, "not_refundable", "invalid_request_error"
+    shown = ("required", "available")
+
+
+class NotOpen(CreditsError):
+    """The {what} '{id}' is {state} already."""
+
+    status, code, type = 409, "not_open", "invalid_request_error"
+    shown = ("state",)
+
+
+# 429 ------------------------------------------------------------------------------------------------------------------
+
+
+class TooManyCallsInFlight(CreditsError):
+    """Team '{team_id}' has {calls} calls in flight, as many as its plan allows. Try again when one has ended."""
+
+    status, code, type = 429, "too_many_calls_in_flight", "rate_limit_error"
+    shown = ("calls",)
+    retry_after_seconds = 1
+
+
+class TooMuchHeld(CreditsError):
+    """
+    With {required} credits more, calls and jobs in flight would hold more of the balance than the plan of team '{team_id}'
+    allows at once. Try again when some have ended.
+    """
+
+    status, code, type = 429, "too_much_held", "rate_limit_error"
+    shown = ("required", "held")
+    retry_after_seconds = 1
+
+
 # 4xx input ------------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +313,7 @@ class LedgerUnavailable(CreditsError):
     """The credit ledger's database cannot be reached; no provider was called. Try again shortly."""
 
     status, code, type = 503, "ledger_unavailable", "api_error"
+    retry_after_seconds = 1
 
 
 # Not for HTTP clients -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from litellm_credits import money
 from litellm_credits.api.bodies import param_of
-from litellm_credits.errors import BadInput, CreditsError, LedgerUnavailable
+from litellm_credits.errors import BadInput, CreditsError
 
 log = logging.getLogger("litellm_credits.api")
 
@@ -52,8 +52,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def failure(error: CreditsError) -> Answer:
     """The answer that says so."""
-    retry = {"retry-after": "1"} if isinstance(error, LedgerUnavailable) else None
-    return Answer(error.body(), status_code=error.status, headers=retry)
+    after = error.retry_after_seconds
+    return Answer(error.body(), status_code=error.status, headers={"retry-after": str(after)} if after else None)
 
 
 def unexpected(request: Request, fault: Exception) -> Answer:

@@ -2,11 +2,20 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from litellm_credits.money import CREDIT_STEP
+
 Rate = Annotated[Decimal, Field(gt=0, lt=Decimal("1e9"), max_digits=19, decimal_places=10)]
+
+
+Credits = Annotated[Decimal, Field(ge=0, lt=Decimal("1e9"), max_digits=19, decimal_places=10)]
+TokenPrice = Annotated[Decimal, Field(ge=0, lt=Decimal("1e9"), decimal_places=10)]
+Alias = Annotated[str, Field(min_length=1, max_length=255)]
+JobType = Annotated[str, Field(min_length=1, max_length=100)]
+PriceName = Literal["pricing_input", "pricing_output"]
 
 
 class BudgetMode(StrEnum):
@@ -14,6 +23,16 @@ class BudgetMode(StrEnum):
 
     CONSUMPTION_USD = "consumption_usd"
     CONSUMPTION_TOKENS = "consumption_tokens"
+    JOB_BASED = "job_based"
+    HYBRID = "hybrid"
+
+
+class Rounding(StrEnum):
+    """Which way a call's charge is rounded, at the plan's rounding_step."""
+
+    UP = "up"
+    HALF_EVEN = "half_even"
+    DOWN = "down"
 
 
 class OnDisconnect(StrEnum):
@@ -64,6 +83,33 @@ class Plan(BaseModel):
         decimal_places=4,
         description="Added to LiteLLM's own price, for aliases that state none.",
     )
+    credits_per_job: Credits = Field(
+        Decimal(1),
+        description="job_based and hybrid: credits for a job, held when it is created, charged when it is completed.",
+    )
+    credits_by_job_type: dict[JobType, Credits] = Field(
+        {}, max_length=200, description="The same for jobs of some types: {job_type: credits}."
+    )
+    minimum_charge: Credits = Field(
+        Decimal(0), description="The least that a call costs which costs anything; its hold is at least that."
+    )
+    rounding: Rounding = Field(Rounding.UP, description="How a call's charge is rounded to rounding_step.")
+    rounding_step: Rate = Field(CREDIT_STEP, description="Charges are multiples of this many credits.")
+    alias_prices: dict[Alias, dict[PriceName, TokenPrice]] = Field(
+        {},
+        max_length=1000,
+        description="This team's own prices: {model_alias: {pricing_input, pricing_output}}, USD per 1,000 tokens.",
+    )
+    max_calls_in_flight: int | None = Field(
+        None, ge=1, le=1_000_000, description="Further calls are refused with 429 while so many are in flight."
+    )
+    max_held_share: Decimal | None = Field(
+        None,
+        gt=0,
+        le=1,
+        decimal_places=4,
+        description="Calls and jobs are refused with 429 that would hold more than this share of the remaining credits.",
+    )
     require_job: bool = Field(False, description="Refuse calls that belong to no job.")
     fit_to_balance: bool = Field(
         False, description="Lower max_tokens to what the balance can pay instead of refusing the call."
@@ -92,6 +138,22 @@ class Plan(BaseModel):
         description="Share of the price that an answer from LiteLLM's cache costs.",
     )
     record_bodies: bool = Field(True, description="Keep request_data and response_data on the call row.")
+
+    @property
+    def needs_job(self) -> bool:
+        """Whether every call must belong to a job: where it is the job that is paid for, always."""
+        return self.require_job or self.calls_included
+
+    @property
+    def calls_included(self) -> bool:
+        """Whether the price of a job pays for its calls. A job keeps what held when it was created."""
+        return self.budget_mode is BudgetMode.JOB_BASED
+
+    def job_price(self, job_type: str) -> Decimal | None:
+        """Credits for a job of this type; None: the plan has no price for jobs."""
+        if self.budget_mode not in (BudgetMode.JOB_BASED, BudgetMode.HYBRID):
+            return None
+        return self.credits_by_job_type.get(job_type, self.credits_per_job)
 
     @classmethod
     def of(cls, stored: dict[str, object]) -> "Plan":

@@ -52,7 +52,7 @@ class Admissions:
             body = sent_by_client(request)
             refuse_overrides(body)
             read_labels(call, request, body)
-            if call.job_id is None and principal.plan.require_job:
+            if call.job_id is None and principal.plan.needs_job:
                 raise JobRequired
             group, candidates = await self._resolve(principal, request)
             call.admission = await self._hold(call, principal, group, candidates, body)
@@ -189,6 +189,7 @@ class Admissions:
                 requested_model=str(admission.request["model"]),
                 model_group_used=admission.group,
                 model_alias=first.alias.name,
+                aliases=tuple(one.alias.name for one in admission.candidates),
                 pricing_input=first.price.input,
                 pricing_output=first.price.output,
                 purpose=call.purpose,

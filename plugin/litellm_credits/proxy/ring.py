@@ -134,6 +134,8 @@ class _Outgoing:
         self._started = True
         body = dumps(error.body())
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if error.retry_after_seconds:
+            headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers + self._ours()})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -2,10 +2,14 @@
 
 -- name: create_job
 -- No row when there is no such team.
-INSERT INTO credits.jobs (team_id, organization_id, user_id, external_task_id, job_type, metadata)
-SELECT team_id, organization_id, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb
+INSERT INTO credits.jobs (team_id, organization_id, user_id, external_task_id, job_type, metadata, expires_at, on_expiry)
+SELECT team_id, organization_id, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb, %(expires_at)s,
+       %(on_expiry)s::credits.job_expiry
   FROM credits.teams WHERE team_id = %(team_id)s FOR KEY SHARE
 RETURNING *;
+
+-- name: plan_of
+SELECT plan FROM credits.teams WHERE team_id = %(team_id)s;
 
 -- name: job
 SELECT * FROM credits.jobs WHERE job_id = %(job_id)s;
@@ -25,15 +29,6 @@ UPDATE credits.jobs SET metadata = metadata || %(metadata)s::jsonb
  WHERE job_id = %(job_id)s AND octet_length((metadata || %(metadata)s::jsonb)::text) <= %(most_bytes)s
 RETURNING *;
 
--- name: complete_job
--- Close an open job, once. No row when it is closed, or gone, or its metadata would become too large.
-UPDATE credits.jobs
-   SET status = %(status)s::credits.job_status, completed_at = now(), error_message = %(error_message)s,
-       metadata = metadata || %(metadata)s::jsonb
- WHERE job_id = %(job_id)s AND status IN ('pending', 'in_progress')
-   AND octet_length((metadata || %(metadata)s::jsonb)::text) <= %(most_bytes)s
-RETURNING *;
-
 -- name: lock_job
 SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s FOR UPDATE;
 
@@ -48,7 +43,8 @@ SELECT count(*) AS total_calls,
        coalesce(sum(total_tokens), 0)::bigint AS total_tokens,
        coalesce(sum(cost_usd), 0) AS total_cost_usd,
        coalesce(round(avg(latency_ms)), 0)::int AS avg_latency_ms,
-       coalesce(sum(credits_charged), 0) AS credits_charged
+       coalesce(sum(credits_charged), 0)
+         + (SELECT coalesce(sum(j.credits_charged), 0) FROM credits.jobs j WHERE j.job_id = %(job_id)s) AS credits_charged
   FROM credits.llm_calls WHERE job_id = %(job_id)s;
 
 -- name: job_calls
