@@ -94,6 +94,18 @@ class Rig:
         )["job_id"]
         return job_id
 
+    def key(self, team_id: str, *, credit_limit: object = None) -> UUID:
+        """A new key's id."""
+        key_id = uuid4()
+        self.rows(
+            "INSERT INTO credits.virtual_keys (key_id, key_hash, key_prefix, team_id, credit_limit) VALUES (%s, %s, 'sk', %s, %s)",
+            key_id,
+            key_id.hex,
+            team_id,
+            credit_limit,
+        )
+        return key_id
+
     def call(self, call_id: UUID) -> Row:
         """A call's row."""
         return self.row("SELECT * FROM credits.llm_calls WHERE call_id = %s", call_id)

@@ -49,6 +49,7 @@ log = logging.getLogger("litellm_credits.ledger")
 _SQL = load("ledger")
 _MOST_OVERDUE = 10_000
 _SWEEP_BATCH = 500
+_MOST_REMEMBERED = 10_000
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
@@ -71,7 +72,10 @@ class Ledger:
         self._lease_seconds = settings.lease_seconds
         self._settle_wait_seconds = settings.settle_wait_seconds
         self._worker_id = uuid4()
-        self._in_flight: set[UUID] = set()
+        self._in_flight: dict[UUID, bool] = {}
+        """The calls held here, and whether they were held the short way."""
+        self._on_terms: set[str] = set()
+        """Teams that the short way of holding served last in vain: what they hold depends on grants, jobs or keys."""
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
         self._repeating = asyncio.Lock()
@@ -99,19 +103,31 @@ class Ledger:
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
-        self._in_flight.add(call_id)
+        self._in_flight[call_id] = False
+        params = self._hold_params(call_id, request)
         try:
-            row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
+            if request.team_id not in self._on_terms:
+                row = await self._db.one(_SQL.hold_plain, params)
+                if row is not None:
+                    self._in_flight[call_id] = True
+                    return Held(call_id, request.credits, row["available"])
+            row = await self._db.one(_SQL.hold, params)
         except psycopg.Error:  # the database refused it: nothing is held
-            self._in_flight.discard(call_id)
+            self._in_flight.pop(call_id, None)
             raise
         except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
             self._write(_void_of(call_id, request), unknown=request)
             raise
         assert row is not None
+        if row["on_terms"]:
+            if len(self._on_terms) >= _MOST_REMEMBERED:
+                self._on_terms.clear()
+            self._on_terms.add(request.team_id)
+        else:
+            self._on_terms.discard(request.team_id)
         if row["held"]:
             return Held(call_id, row["credits"], row["available"] - row["credits"])
-        self._in_flight.discard(call_id)
+        self._in_flight.pop(call_id, None)
         if not row["team_active"]:
             raise TeamSuspended(team_id=request.team_id)
         if request.job_id is not None:
@@ -218,12 +234,14 @@ class Ledger:
         self._conclude(write, receipt)
 
     def _conclude(self, write: _Write, receipt: Receipt | None) -> None:
-        self._in_flight.discard(write.ending.call_id)
+        self._in_flight.pop(write.ending.call_id, None)
         write.done.set_result(receipt)
 
     async def _settle(self, ending: Ending) -> Row | None:
         try:
-            return await self._db.one(_SQL.settle, settle_params(ending))
+            params = settle_params(ending)
+            row = await self._db.one(_SQL.settle_plain, params) if self._in_flight.get(ending.call_id) else None
+            return row or await self._db.one(_SQL.settle, params)
         except _UNSTORABLE:
             fewer = _with_fewer_details(ending)
             if fewer is None:

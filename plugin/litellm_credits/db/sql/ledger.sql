@@ -7,6 +7,39 @@
 -- balance, which reads it anew, and amounts are written as computed from the locked rows, all of them: PostgreSQL checks
 -- constraints against the snapshot's version first, and would refuse a change that only fits the newest one.
 
+-- name: hold_plain
+-- Reserve credits of the plain balance for a call and open its row (P1, P2): the short way, for a team without earmarked grants,
+-- a key without a limit, a job without money. No row: nothing was reserved, and `hold` must decide.
+WITH job AS (
+  SELECT team_id FROM credits.jobs
+   WHERE job_id = %(job_id)s AND status IN ('pending', 'in_progress') AND credit_cap IS NULL AND NOT calls_included
+), account AS (
+  UPDATE credits.team_credits a
+     SET credits_held = a.credits_held + %(credits)s, calls_held = a.calls_held + 1
+    FROM credits.teams t JOIN credits.organizations o USING (organization_id)
+   WHERE a.team_id = %(team_id)s AND t.team_id = a.team_id
+     AND t.status = 'active' AND o.status = 'active'
+     AND a.credits_earmarked = 0
+     AND a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit >= %(credits)s
+     AND coalesce(a.calls_held < (t.plan ->> 'max_calls_in_flight')::int, true)
+     AND coalesce(a.credits_held + %(credits)s <= (t.plan ->> 'max_held_share')::numeric * a.credits_remaining, true)
+     AND (%(job_id)s::uuid IS NULL OR EXISTS (SELECT FROM job WHERE job.team_id = a.team_id))
+     AND NOT EXISTS (SELECT FROM credits.virtual_keys k WHERE k.key_id = %(key_id)s AND k.credit_limit IS NOT NULL)
+  RETURNING a.team_id, a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
+), call AS (
+  INSERT INTO credits.llm_calls (
+    call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, requested_model, model_group_used,
+    model_alias, pricing_input, pricing_output, credits_held, stream, worker_id, lease_until)
+  SELECT %(call_id)s, %(job_id)s, team_id, %(key_id)s, %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'held',
+    %(requested_model)s, %(model_group_used)s, %(model_alias)s, %(pricing_input)s, %(pricing_output)s, %(credits)s,
+    %(stream)s, %(worker_id)s, now() + make_interval(secs => %(lease_seconds)s)
+    FROM account
+), started AS (
+  UPDATE credits.jobs SET status = 'in_progress', started_at = now()
+   WHERE job_id = %(job_id)s AND status = 'pending' AND EXISTS (SELECT FROM account)
+)
+SELECT available FROM account;
+
 -- name: hold
 -- Reserve credits for a call, all or nothing, and open its row (P1, P2). They come from what its job holds, where that has a cap;
 -- else from the grants that may pay for this call, in the order in which grants burn, the plain balance among them.
@@ -109,7 +142,7 @@ WITH account AS (
     FROM balance JOIN decision d USING (team_id) WHERE d.on_key AND k.key_id = %(key_id)s
 )
 SELECT balance.team_id IS NOT NULL AS held, d.team_id IS NOT NULL AS team_active, d.refusal, d.credits, d.available,
-       d.key_available, d.calls_held, job.team_id AS job_team, job.status AS job_status,
+       d.key_available, d.calls_held, d.credits_earmarked > 0 OR d.on_job OR d.on_key OR job.calls_included AS on_terms, job.team_id AS job_team, job.status AS job_status,
        CASE WHEN d.on_job THEN (SELECT coalesce(sum(c.credits_held), 0) FROM credits.llm_calls c
                                  WHERE d.refusal = 'short' AND c.job_id = %(job_id)s AND c.status = 'held')
             ELSE d.credits_held END AS held_by_others
@@ -127,6 +160,50 @@ SELECT %(call_id)s, (SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s F
        now(), now()
   FROM credits.teams WHERE team_id = %(team_id)s
 ON CONFLICT (call_id) DO NOTHING;
+
+-- name: settle_plain
+-- End a hold once, the short way: charge no more than was held of the plain balance, release the rest, write the ledger entry
+-- (P3, P4). No row: nothing was changed, and `settle` must decide.
+WITH account AS (
+  SELECT * FROM credits.team_credits WHERE team_id = %(team_id)s FOR UPDATE
+), call AS (
+  UPDATE credits.llm_calls c
+     SET status = %(status)s, basis = %(basis)s, policy = %(policy)s, flags = c.flags || %(flags)s::text[],
+         model_alias = %(model_alias)s, resolved_model = %(resolved_model)s,
+         prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s, total_tokens = %(total_tokens)s,
+         cached_tokens = %(cached_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
+         pricing_input = %(pricing_input)s, pricing_output = %(pricing_output)s,
+         cost_usd = %(cost_usd)s, provider_cost_usd = %(provider_cost_usd)s, credits_charged = %(credits)s,
+         latency_ms = %(latency_ms)s, time_to_first_token_ms = %(time_to_first_token_ms)s,
+         request_data = %(request_data)s, response_data = %(response_data)s, error = %(error)s,
+         settled_at = now()
+    FROM account
+   WHERE c.call_id = %(call_id)s AND c.team_id = account.team_id AND c.status = 'held' AND c.credits_held >= %(credits)s
+     AND NOT c.earmarked AND NOT c.drawn_on_job AND NOT c.counted_on_key
+  RETURNING c.job_id, c.credits_held, c.credits_charged, c.credits_uncollected, c.flags
+), balance AS (
+  UPDATE credits.team_credits a
+     SET credits_allocated = account.credits_allocated,
+         credits_used = account.credits_used + call.credits_charged,
+         credits_remaining = account.credits_remaining - call.credits_charged,
+         credits_held = account.credits_held - call.credits_held,
+         overdraft_limit = account.overdraft_limit,
+         credits_earmarked = account.credits_earmarked,
+         calls_held = account.calls_held - 1,
+         updated_at = now()
+    FROM account, call
+   WHERE a.team_id = account.team_id
+  RETURNING a.account_id, a.team_id, a.organization_id, a.credits_remaining,
+            a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
+), entry AS (
+  INSERT INTO credits.credit_transactions (
+    account_id, team_id, organization_id, job_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
+  SELECT balance.account_id, balance.team_id, balance.organization_id, call.job_id, %(call_id)s, 'charge',
+         -call.credits_charged, balance.credits_remaining + call.credits_charged, balance.credits_remaining, %(reason)s
+    FROM call, balance WHERE call.credits_charged <> 0
+)
+SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credits_remaining, balance.available
+  FROM call, balance;
 
 -- name: settle
 -- End a hold once: charge, release the rest, write the ledger entry (P3, P4). Status settled or voided; or expired, for a hold that
@@ -527,8 +604,8 @@ SELECT call_id, job_id, CASE WHEN status IN ('settled', 'expired') THEN credits_
   FROM credits.llm_calls WHERE call_id = %(call_id)s FOR UPDATE;
 
 -- name: refundable_job
--- A job's price and calls, the newest first, as far as they were charged and not refunded.
-SELECT * FROM (
+-- A job's price, then its calls, the newest first, as far as they were charged and not refunded.
+SELECT call_id, credits FROM (
   SELECT NULL::uuid AS call_id, credits_charged - credits_refunded AS credits, 'infinity'::timestamptz AS at
     FROM credits.jobs WHERE job_id = %(job_id)s
    UNION ALL
