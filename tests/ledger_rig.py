@@ -98,7 +98,8 @@ class Rig:
         """A new key's id."""
         key_id = uuid4()
         self.rows(
-            "INSERT INTO credits.virtual_keys (key_id, key_hash, key_prefix, team_id, credit_limit) VALUES (%s, %s, 'sk', %s, %s)",
+            "INSERT INTO credits.virtual_keys (key_id, key_hash, key_prefix, team_id, credit_limit)"
+            " VALUES (%s, %s, 'sk', %s, %s)",
             key_id,
             key_id.hex,
             team_id,

@@ -383,7 +383,8 @@ async def test_calls_of_a_capped_job_draw_on_its_hold_and_never_above_it(
     outcomes = await asyncio.gather(*holds)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 3
-    assert Short(available=Decimal("0.1"), held=Decimal("0.9")) in outcomes
+    refused = await ledger.hold(hold_request(team, "0.3", job_id=capped.job_id))
+    assert refused == Short(available=Decimal("0.1"), held=Decimal("0.9"))
     assert balance(rig, team)[2] == 1
     await ledger.end(settle_of(calls[0], team, "0.1"))
     await ledger.end(void_of(calls[1], team))

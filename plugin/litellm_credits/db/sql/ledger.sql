@@ -85,7 +85,7 @@ WITH account AS (
   SELECT CASE WHEN EXISTS (SELECT FROM job WHERE calls_included) THEN 0 ELSE %(credits)s END AS credits
 ), portion AS (
   SELECT grant_id, free, least(free, greatest(0, wanted.credits - earlier)) AS credits
-    FROM (SELECT grant_id, free, coalesce(sum(free) OVER (ORDER BY priority, expires_at NULLS LAST, created_at, grant_id
+    FROM (SELECT grant_id, free, coalesce(sum(free) OVER (ORDER BY priority, coalesce(expires_at, 'infinity'), created_at, grant_id
                                  ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier FROM source) s, wanted
 ), decision AS (
   SELECT account.*, wanted.credits, purse.job_id IS NOT NULL AS on_job, key.key_id IS NOT NULL AS on_key,
@@ -254,7 +254,7 @@ WITH account AS (
     FROM (SELECT source.*, source.held + source.charged + source.free AS most, purse.job_id IS NOT NULL AS on_job,
                  CASE WHEN before.drawn_on_job THEN least(cost, before.credits_charged + before.held + coalesce(purse.free, 0))
                       ELSE cost END AS cost,
-                 coalesce(sum(source.held + source.charged + source.free) OVER (ORDER BY priority, expires_at NULLS LAST, created_at, grant_id
+                 coalesce(sum(source.held + source.charged + source.free) OVER (ORDER BY priority, coalesce(expires_at, 'infinity'), created_at, grant_id
                           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier
             FROM source CROSS JOIN before LEFT JOIN purse ON true) s
 ), change AS (
@@ -496,7 +496,7 @@ WITH account AS (
   SELECT NULL, 100, 'infinity', 'infinity', plain FROM account
 ), portion AS (
   SELECT grant_id, free, least(free, greatest(0, %(credits)s - earlier)) AS credits
-    FROM (SELECT *, coalesce(sum(free) OVER (ORDER BY priority, expires_at NULLS LAST, created_at, grant_id
+    FROM (SELECT *, coalesce(sum(free) OVER (ORDER BY priority, coalesce(expires_at, 'infinity'), created_at, grant_id
                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier FROM source) s
 ), decision AS (
   SELECT account.*, sums.free AS available, sums.earmarked,
@@ -550,7 +550,7 @@ WITH account AS (
 ), portion AS (
   SELECT s.grant_id, s.held, least(s.held, greatest(0, CASE job.closed_as WHEN 'completed' THEN job.credits_price ELSE 0 END
                                                        - s.earlier)) AS charge
-    FROM job, (SELECT *, coalesce(sum(held) OVER (ORDER BY priority, expires_at NULLS LAST, created_at, grant_id
+    FROM job, (SELECT *, coalesce(sum(held) OVER (ORDER BY priority, coalesce(expires_at, 'infinity'), created_at, grant_id
                                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier FROM source) s
 ), change AS (
   SELECT sum(charge) AS charge, coalesce(sum(held - charge) FILTER (WHERE grant_id IS NOT NULL), 0) AS earmarked_again FROM portion
