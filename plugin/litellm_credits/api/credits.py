@@ -135,6 +135,13 @@ class NewRefill(RequestModel):
         return self
 
 
+class CurrentRefill(BaseModel):
+    """A team's automatic refills, if it has any."""
+
+    team_id: str
+    refill: Refill | None
+
+
 class Granted(BaseModel):
     """A grant and its ledger entry."""
 
@@ -319,9 +326,9 @@ async def grants(team_id: ReadableTeamId, services: InServices, before: Before, 
 
 
 @router.get("/{team_id}/refill", responses=documented(403, 404))
-async def refill(team_id: ReadableTeamId, services: InServices) -> Refill:
+async def refill(team_id: ReadableTeamId, services: InServices) -> CurrentRefill:
     """The team's automatic refills."""
-    return await services.refills.get(team_id)
+    return CurrentRefill(team_id=team_id, refill=await services.refills.get(team_id))
 
 
 @router.get("/{team_id}/refill-requests", responses=documented(403, 404))

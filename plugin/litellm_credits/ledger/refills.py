@@ -58,12 +58,10 @@ class Refills:
             await _lock(tx, team_id)
             return Refill.model_validate(await tx.one(_SQL.set_refill, fields | {"team_id": team_id}))
 
-    async def get(self, team_id: str) -> Refill:
-        """Raises NotFound: the team has no refills."""
+    async def get(self, team_id: str) -> Refill | None:
+        """A team's refills, if it has any."""
         row = await self._db.one(_SQL.refill, {"team_id": team_id})
-        if row is None:
-            raise NotFound(what="refill of team", id=team_id)
-        return Refill.model_validate(row)
+        return Refill.model_validate(row) if row else None
 
     async def delete(self, team_id: str) -> None:
         """End the refills. What they gave stays; a request that is open is withdrawn."""
