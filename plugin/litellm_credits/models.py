@@ -60,9 +60,9 @@ class TransactionType(StrEnum):
     charge = "charge"
     refund = "refund"
     adjustment = "adjustment"
+    closure = "closure"
     expiry = "expiry"
     void = "void"
-    closure = "closure"
 
 
 class GrantKind(StrEnum):

