@@ -69,11 +69,13 @@ class Rig:
         self.rows(
             "WITH a AS (INSERT INTO credits.team_credits"
             " (team_id, organization_id, credits_allocated, credits_remaining, overdraft_limit)"
-            " VALUES (%s, %s, %s, %s, %s) RETURNING *)"
+            " VALUES (%s, %s, %s, %s, %s) RETURNING *),"
+            " g AS (INSERT INTO credits.credit_grants (team_id, kind, credits_granted, earmarked, reason)"
+            " SELECT team_id, 'paid', credits_allocated, false, 'seed' FROM a WHERE credits_allocated > 0 RETURNING *)"
             "INSERT INTO credits.credit_transactions (account_id, team_id, organization_id, transaction_type,"
-            " credits_amount, credits_before, credits_after, reason)"
-            "SELECT account_id, team_id, organization_id, 'allocation', credits_remaining, 0, credits_remaining, 'seed'"
-            "  FROM a WHERE credits_remaining <> 0",
+            " credits_amount, credits_before, credits_after, reason, grant_id)"
+            "SELECT account_id, team_id, organization_id, 'allocation', credits_remaining, 0, credits_remaining, 'seed', grant_id"
+            "  FROM a JOIN g USING (team_id)",
             team_id,
             organization,
             credits,
@@ -91,6 +93,19 @@ class Rig:
             team_id,
         )["job_id"]
         return job_id
+
+    def key(self, team_id: str, *, credit_limit: object = None) -> UUID:
+        """A new key's id."""
+        key_id = uuid4()
+        self.rows(
+            "INSERT INTO credits.virtual_keys (key_id, key_hash, key_prefix, team_id, credit_limit)"
+            " VALUES (%s, %s, 'sk', %s, %s)",
+            key_id,
+            key_id.hex,
+            team_id,
+            credit_limit,
+        )
+        return key_id
 
     def call(self, call_id: UUID) -> Row:
         """A call's row."""

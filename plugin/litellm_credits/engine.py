@@ -7,6 +7,7 @@ from contextlib import suppress
 from litellm_credits.catalog.catalog import CatalogCache
 from litellm_credits.db.database import Database
 from litellm_credits.db.listen import Listener
+from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.settings import Settings
 from litellm_credits.tenancy.idempotency import IdempotencyKeys
@@ -49,6 +50,7 @@ class Engine:
             asyncio.create_task(self.ledger.run(), name="credits-ledger"),
             asyncio.create_task(self.authenticator.run(), name="credits-last-uses"),
             asyncio.create_task(self.idempotency_keys.run(), name="credits-idempotency"),
+            asyncio.create_task(Sweeper(self.db).run(), name="credits-sweep"),
         ]
 
     async def stop(self) -> None:

@@ -5,12 +5,14 @@ The docstring of an error is its message; `{fields}` in it are the facts it is r
 
     CreditsError
     ├── 401 InvalidKey, KeyExpired, KeyRevoked
-    ├── 402 InsufficientCredits
+    ├── 402 InsufficientCredits, JobCannotBeHeld, KeyLimitReached
     ├── 403 TeamSuspended, TeamPaused, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
     ├── 404 NotFound
-    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict, RequestInFlight, AlreadyDone
+    ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict, RequestInFlight, AlreadyDone, BalanceTooLow,
+    │       NotRefundable, NotOpen
     ├── 413 BodyTooLarge
     ├── 422 BadInput, IdempotencyKeyReused
+    ├── 429 TooManyCallsInFlight, TooMuchHeld
     └── 503 LedgerUnavailable, ModelNotDeployed
 """
 
@@ -108,6 +110,26 @@ class InsufficientCredits(CreditsError):
             others=f" ({plain(held)} more are held by calls in flight)" if held else "",
             advice=advice,
         )
+
+
+class JobCannotBeHeld(CreditsError):
+    """
+    Not enough credits: this job holds {required} credits from its creation on, {available} are available. Add credits, or lower
+    credit_cap.
+    """
+
+    status, code, type = 402, "insufficient_credits", "insufficient_quota"
+    shown = ("required", "available", "held")
+
+
+class KeyLimitReached(CreditsError):
+    """
+    The credit limit of this API key leaves {available} credits, this call can cost up to {required}. Ask for a higher
+    credit_limit, or use another key of the team.
+    """
+
+    status, code, type = 402, "key_limit_reached", "insufficient_quota"
+    shown = ("required", "available")
 
 
 # 403 ------------------------------------------------------------------------------------------------------------------
@@ -239,6 +261,42 @@ class BalanceTooLow(CreditsError):
 
     status, code, type = 409, "balance_too_low", "invalid_request_error"
     shown = ("required", "available")
+
+
+class NotRefundable(CreditsError):
+    """Only {available} credits of the {what} '{id}' can be refunded: no more were charged and not refunded yet."""
+
+    status, code, type = 409, "not_refundable", "invalid_request_error"
+    shown = ("required", "available")
+
+
+class NotOpen(CreditsError):
+    """The {what} '{id}' is {state} already."""
+
+    status, code, type = 409, "not_open", "invalid_request_error"
+    shown = ("state",)
+
+
+# 429 ------------------------------------------------------------------------------------------------------------------
+
+
+class TooManyCallsInFlight(CreditsError):
+    """Team '{team_id}' has {calls} calls in flight, as many as its plan allows. Try again when one has ended."""
+
+    status, code, type = 429, "too_many_calls_in_flight", "rate_limit_error"
+    shown = ("calls",)
+    retry_after_seconds = 1
+
+
+class TooMuchHeld(CreditsError):
+    """
+    With {required} credits more, calls and jobs in flight would hold more of the balance than the plan of team '{team_id}'
+    allows at once. Try again when some have ended.
+    """
+
+    status, code, type = 429, "too_much_held", "rate_limit_error"
+    shown = ("required", "held")
+    retry_after_seconds = 1
 
 
 # 4xx input ------------------------------------------------------------------------------------------------------------

@@ -63,6 +63,35 @@ class TransactionType(StrEnum):
     refund = "refund"
     adjustment = "adjustment"
     closure = "closure"
+    expiry = "expiry"
+    void = "void"
+
+
+class GrantKind(StrEnum):
+    """Where credits come from."""
+
+    paid = "paid"
+    promotional = "promotional"
+    compensation = "compensation"
+
+
+class JobExpiry(StrEnum):
+    """What becomes of an open job at its expires_at."""
+
+    complete = "complete"
+    cancel = "cancel"
+
+
+class RefillPeriod(StrEnum):
+    daily = "daily"
+    weekly = "weekly"
+    monthly = "monthly"
+
+
+class RefillRequestStatus(StrEnum):
+    open = "open"
+    fulfilled = "fulfilled"
+    withdrawn = "withdrawn"
 
 
 class Organization(Row):
@@ -187,12 +216,106 @@ class TeamCredits(Row):
     credits_used: Decimal
     """Everything ever charged, less refunds."""
     credits_held: Decimal
-    """Promised to calls in flight."""
+    """Promised to calls in flight and to jobs."""
+    credits_earmarked: Decimal
+    """What is neither spent nor held of the earmarked grants: the rest of what is available is the plain balance."""
+    calls_held: int
+    """How many calls are in flight."""
     credits_remaining: Decimal
     """Always allocated - used."""
     overdraft_limit: Decimal
     created_at: datetime
     updated_at: datetime
+
+
+class CreditGrant(Row):
+    """Where a team's credits come from. A plain grant (any kind; no expiry, restriction or priority of its own,
+    effective at once) is part of the team's plain balance, which is spent in the order of the grants. Of an earmarked
+    one, this row counts what is held and spent. Table credits.credit_grants.
+    """
+
+    grant_id: UUID
+    team_id: str
+    kind: GrantKind
+    priority: int
+    """Lower burns first; then the earlier expiry, then the earlier creation. Plain grants have 100."""
+    credits_granted: Decimal
+    credits_taken: Decimal
+    """Expired, voided or corrected away."""
+    credits_used: Decimal
+    credits_held: Decimal
+    earmarked: bool
+    effective_at: datetime
+    expires_at: datetime | None
+    """From then on it pays for nothing, and what is neither spent nor held is taken back."""
+    model_aliases: list[str]
+    """It pays only for calls that nothing but these aliases can serve; empty: for any."""
+    job_types: list[str]
+    """It pays only for jobs of these types and their calls; empty: for any."""
+    rollover_credits: Decimal
+    """At expiry, at most this much of what is left becomes a new grant."""
+    rollover_days: int | None
+    """How long that new grant lives; null: it does not expire."""
+    reason: str
+    voided_at: datetime | None
+    ended_at: datetime | None
+    """When it had expired and nothing of it was left or held any more."""
+    created_at: datetime
+
+
+class GrantDraw(Row):
+    """What a call or a job holds of an earmarked grant, and what it was charged to it. The rest comes from the plain
+    balance. Table credits.grant_draws.
+    """
+
+    holder_id: UUID
+    """A call_id or a job_id."""
+    grant_id: UUID
+    credits_held: Decimal
+    credits_charged: Decimal
+    """Less what was refunded."""
+
+
+class Refill(Row):
+    """A team's automatic refills: so many credits each period, or a request to a payer when the balance falls low, or
+    both. Table credits.refills.
+    """
+
+    team_id: str
+    period: RefillPeriod | None
+    credits: Decimal | None
+    """Granted each period."""
+    starts_at: datetime | None
+    """When the first period begins; the others are counted from it, in UTC."""
+    periods: int
+    """Periods granted since starts_at."""
+    next_at: datetime | None
+    """When the next period begins."""
+    kind: GrantKind
+    lapses: bool
+    """Whether each grant expires when the next one comes."""
+    rollover_credits: Decimal
+    threshold: Decimal | None
+    """Below this balance, a payer is asked for as much as lifts it to target."""
+    target: Decimal | None
+    monthly_cap: Decimal | None
+    """The most that is asked for in a calendar month (UTC)."""
+    updated_at: datetime
+
+
+class RefillRequest(Row):
+    """The balance fell below the threshold: so many credits are asked of whoever pays. At most one of a team is open.
+    Table credits.refill_requests.
+    """
+
+    request_id: UUID
+    team_id: str
+    credits: Decimal
+    balance: Decimal
+    """What there was to spend when it was asked."""
+    status: RefillRequestStatus
+    created_at: datetime
+    closed_at: datetime | None
 
 
 class CreditTransaction(Row):
@@ -206,6 +329,8 @@ class CreditTransaction(Row):
     organization_id: str
     job_id: UUID | None
     call_id: UUID | None
+    grant_id: UUID | None
+    """The grant that an allocation, expiry or void is about."""
     transaction_type: TransactionType
     credits_amount: Decimal
     """Change of credits_remaining: positive adds, negative takes."""
@@ -233,6 +358,20 @@ class Job(Row):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    expires_at: datetime | None
+    """When it is closed if it is still open, as on_expiry says."""
+    on_expiry: JobExpiry
+    credit_cap: Decimal | None
+    """The most that its calls may cost together, held from its creation on."""
+    credits_price: Decimal
+    """Held from its creation on, charged when it is completed. As the team's plan was then."""
+    calls_included: bool
+    """Whether its price pays for its calls."""
+    credits_held: Decimal
+    """What it holds itself: its price, and what its calls have not drawn of its cap."""
+    credits_charged: Decimal
+    """Of its price."""
+    credits_refunded: Decimal
 
 
 class LlmCall(Row):
@@ -280,6 +419,8 @@ class LlmCall(Row):
     """What LiteLLM says the provider charges."""
     credits_held: Decimal
     credits_charged: Decimal
+    credits_refunded: Decimal
+    """Of what was charged."""
     credits_uncollected: Decimal
     """What the call cost beyond what the balance could pay."""
     stream: bool
@@ -288,6 +429,12 @@ class LlmCall(Row):
     request_data: dict[str, Any] | None
     response_data: dict[str, Any] | None
     error: dict[str, Any] | None
+    earmarked: bool
+    """Whether earmarked grants pay for it (grant_draws)."""
+    drawn_on_job: bool
+    """Whether it draws on what its job holds."""
+    counted_on_key: bool
+    """Whether it counts towards its key's credit limit."""
     worker_id: UUID
     created_at: datetime
     settled_at: datetime | None

@@ -16,6 +16,9 @@ from litellm_credits.engine import Engine
 FOR_TEAMS = {
     ("GET", "/credits/teams/{team_id}/balance"),
     ("GET", "/credits/teams/{team_id}/transactions"),
+    ("GET", "/credits/teams/{team_id}/grants"),
+    ("GET", "/credits/teams/{team_id}/refill"),
+    ("GET", "/credits/teams/{team_id}/refill-requests"),
     ("GET", "/teams/{team_id}/calls"),
     ("GET", "/teams/{team_id}/jobs"),
     ("GET", "/teams/{team_id}/usage"),

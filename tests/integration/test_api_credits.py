@@ -1,12 +1,14 @@
 """Balances by hand, and the ledger that explains them."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from api_client import Api, Books, Team, hold
+from api_client import Api, Books, Team, hold, settle
 from fastapi import FastAPI
 
 from litellm_credits.engine import Engine
+from litellm_credits.jobs.sweep import Sweeper
 
 
 async def test_adding_credits_is_one_ledger_entry(admin: Api, team: Team, books: Books) -> None:
@@ -95,3 +97,97 @@ async def test_the_ledger_comes_in_pages_newest_first(admin: Api, team: Team) ->
             break
         cursor = f"&before={page['next_cursor']}"
     assert amounts == [4, 3, 2, 1, 100]
+
+
+# Grants, refunds, refills ---------------------------------------------------------------------------------------------
+
+
+async def test_a_grant_on_terms_is_seen_in_the_balance(admin: Api, team: Team) -> None:
+    body = {
+        "credits": 5,
+        "kind": "promotional",
+        "expires_at": "2100-01-01T00:00:00Z",
+        "model_aliases": ["gpt-3.5-turbo"],
+    }
+    made = await admin.ok("POST", "/credits/teams/alpha/grants", body | {"idempotency_key": "k"})
+    assert await admin.ok("POST", "/credits/teams/alpha/grants", body | {"idempotency_key": "k"}) == made
+    assert (made["grant"]["status"], made["grant"]["credits_available"], made["grant"]["earmarked"]) == (
+        "active",
+        5,
+        True,
+    )
+    balance = await team.api.ok("GET", "/credits/teams/alpha/balance")
+    assert (balance["credits_allocated"], balance["credits_earmarked"], balance["credits_available"]) == (105, 5, 100)
+    assert [grant["credits_granted"] for grant in balance["grants"]] == [5, 100]
+    assert (await team.api.ok("GET", "/credits/teams/alpha/grants?limit=1"))["grants"] == balance["grants"][:1]
+    path = f"/credits/teams/alpha/grants/{made['grant']['grant_id']}/void"
+    voided = await admin.ok("POST", path, {"reason": "mistake"})
+    assert (voided["status"], voided["credits_taken"]) == ("voided", 5)
+    assert await admin.ok("POST", path, {}) == voided
+
+
+@pytest.mark.parametrize(
+    "terms", [{"expires_at": "2001-01-01T00:00:00Z"}, {"rollover_credits": 1}, {"priority": -1}, {"kind": "stolen"}]
+)
+async def test_grants_that_make_no_sense(admin: Api, team: Team, terms: dict[str, Any]) -> None:
+    await admin.refused(422, "invalid_input", "POST", "/credits/teams/alpha/grants", {"credits": 5} | terms)
+
+
+async def test_grant_of_another_team_is_not_found(admin: Api, team: Team, other_team: Team) -> None:
+    grants = await admin.ok("GET", "/credits/teams/beta/grants")
+    path = f"/credits/teams/alpha/grants/{grants['grants'][0]['grant_id']}/void"
+    await admin.refused(404, "not_found", "POST", path, {})
+    await admin.refused(404, "not_found", "POST", "/credits/teams/alpha/grants/none/void", {})
+
+
+async def test_a_call_is_refunded_in_parts_and_no_further(admin: Api, team: Team, engine: Engine) -> None:
+    held = await hold(engine, team)
+    await settle(engine, team, held)
+    body = {"call_id": str(held.call_id), "credits": 0.0001, "reason": "bad answer", "idempotency_key": "r"}
+    first = await admin.ok("POST", "/credits/refund", body)
+    assert await admin.ok("POST", "/credits/refund", body) == first
+    assert (first["team_id"], first["credits_refunded"]) == ("alpha", Decimal("0.0001"))
+    error = await admin.refused(409, "not_refundable", "POST", "/credits/refund", body | {"idempotency_key": "s"})
+    assert (error["required"], error["available"]) == (0.0001, 0.000095)
+    rest = await admin.ok("POST", "/credits/refund", {"call_id": str(held.call_id), "reason": "rest"})
+    assert (rest["credits_refunded"], rest["credits_remaining"]) == (Decimal("0.000095"), 100)
+    await admin.refused(422, "invalid_input", "POST", "/credits/refund", {"reason": "of what?"})
+    missing = {"job_id": "00000000-0000-0000-0000-000000000000", "reason": "r"}
+    await admin.refused(404, "not_found", "POST", "/credits/refund", missing)
+
+
+async def test_a_job_holds_its_cap_and_gives_the_rest_back(admin: Api, team: Team, engine: Engine) -> None:
+    job = await team.api.ok("POST", "/jobs/create", {"job_type": "t", "credit_cap": 10})
+    assert (job["credit_cap"], job["credits_held"]) == (10, 10)
+    await hold(engine, team, credits="4", job_id=job["job_id"])
+    assert (await team.api.ok("GET", "/credits/teams/alpha/balance"))["credits_available"] == 90
+    await team.api.ok("POST", f"/jobs/{job['job_id']}/complete", {"status": "completed"})
+    assert (await team.api.ok("GET", "/credits/teams/alpha/balance"))["credits_available"] == 96
+    body = {"job_type": "t", "credit_cap": 97}
+    error = await team.api.refused(402, "insufficient_credits", "POST", "/jobs/create", body)
+    assert (error["required"], error["available"]) == (97, 96)
+    await admin.ok("PUT", "/teams/alpha", {"plan": {"budget_mode": "job_based", "max_held_share": 0.05}})
+    priced = await team.api.ok("POST", "/jobs/create", {"job_type": "t"})
+    assert (priced["credits_price"], priced["calls_included"]) == (1, True)
+    await team.api.refused(422, "invalid_input", "POST", "/jobs/create", {"job_type": "t", "credit_cap": 1})
+    await team.api.refused(429, "too_much_held", "POST", "/jobs/create", {"job_type": "t"})
+
+
+async def test_refills_are_set_seen_and_answered(admin: Api, team: Team, engine: Engine) -> None:
+    path = "/credits/teams/alpha/refill"
+    assert await team.api.ok("GET", path) == {"team_id": "alpha", "refill": None}
+    body = {"threshold": 200, "target": 250, "period": "monthly", "credits": 7, "starts_at": "2100-01-31T00:00:00Z"}
+    assert (await admin.ok("PUT", path, body))["next_at"] == "2100-01-31T00:00:00Z"
+    assert (await team.api.ok("GET", path))["refill"]["threshold"] == 200
+    for wrong in ({"threshold": 5}, {"threshold": 5, "target": 5}, {"period": "daily"}, {}):
+        await admin.refused(422, "invalid_input", "PUT", path, wrong)
+    await Sweeper(engine.db).sweep()
+    (request,) = (await admin.ok("GET", "/credits/refill-requests?status=open"))["requests"]
+    assert (request["team_id"], request["credits"]) == ("alpha", 150)
+    answer = f"/credits/teams/alpha/refill-requests/{request['request_id']}/fulfil"
+    first = await admin.ok("POST", answer, {"reason": "invoice 17"})
+    assert (first["credits_added"], first["credits_remaining"]) == (150, 250)
+    assert await admin.ok("POST", answer, {}) == first
+    assert (await team.api.ok("GET", f"{path}-requests"))["requests"][0]["status"] == "fulfilled"
+    await admin.ok("DELETE", path)
+    assert (await team.api.ok("GET", path))["refill"] is None

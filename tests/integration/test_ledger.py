@@ -22,6 +22,7 @@ from litellm_credits.errors import (
     TeamSuspended,
 )
 from litellm_credits.ledger.calls import Held, Receipt, Short
+from litellm_credits.ledger.grants import Grants
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.models import CallBasis
 
@@ -609,11 +610,11 @@ async def test_cancelling_the_caller_does_not_cancel_the_settle(rig: Rig, ledger
 async def grant(ledger: Ledger, team_id: str, credits: object, key: str | None = None) -> int:
     """The transaction id of a grant, or of an adjustment where `credits` is negative."""
     amount = Decimal(str(credits))
-    kind = "allocation" if amount > 0 else "adjustment"
-    entry = await ledger.grant(team_id, amount, transaction_type=kind, reason="test", idempotency_key=key)
-    assert entry["credits_amount"] == amount
-    transaction_id: int = entry["transaction_id"]
-    return transaction_id
+    grants = Grants(ledger._db)
+    give = grants.grant if amount > 0 else grants.adjust
+    entry = await give(team_id, amount, reason="test", idempotency_key=key)
+    assert entry.credits_amount == amount
+    return entry.transaction_id
 
 
 async def test_grant_is_a_ledger_entry(rig: Rig, ledger: Ledger) -> None:

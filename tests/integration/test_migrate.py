@@ -15,6 +15,7 @@ import pytest
 from litellm_credits.db import migrate as migrations
 from litellm_credits.db.migrate import check, migrate, migrations_dir, pending
 from litellm_credits.errors import StartupRefused
+from litellm_credits.ledger.verify import verify
 
 PROJECT = Path(__file__).parents[2]
 NAMES = [path.parent.name for path in sorted(migrations_dir().glob("*/migration.sql"))]
@@ -157,3 +158,36 @@ def test_we_take_prismas_migrations_as_ours(empty_database_url: str, prisma: Cal
         check(conn)
     assert migrate(empty_database_url) == []
     assert prisma("diff", empty_database_url) is None
+
+
+def test_balances_from_before_there_were_grants_become_one_grant_each(
+    own_migrations: Path, empty_database_url: str, tmp_path: Path
+) -> None:
+    later = [path for path in sorted(own_migrations.iterdir()) if path.is_dir() and not path.name.endswith("_init")]
+    for path in later:
+        path.rename(tmp_path / path.name)
+    migrate(empty_database_url)
+    with psycopg.connect(empty_database_url) as conn:
+        conn.execute("INSERT INTO credits.organizations VALUES ('acme', 'ACME')")
+        conn.execute("INSERT INTO credits.teams (team_id, organization_id) VALUES ('old', 'acme'), ('empty', 'acme')")
+        conn.execute(
+            "INSERT INTO credits.team_credits (team_id, organization_id, credits_allocated, credits_remaining, credits_held)"
+            " VALUES ('old', 'acme', 7, 7, 2), ('empty', 'acme', 0, 0, 0)"
+        )
+        conn.execute(
+            "INSERT INTO credits.credit_transactions (account_id, team_id, organization_id, transaction_type, credits_amount,"
+            " credits_before, credits_after, reason) SELECT account_id, team_id, 'acme', 'allocation', 7, 0, 7, 'Initial'"
+            " FROM credits.team_credits WHERE team_id = 'old'"
+        )
+        conn.execute(
+            "INSERT INTO credits.llm_calls (call_id, team_id, endpoint, status, requested_model, model_group_used, model_alias,"
+            " pricing_input, pricing_output, credits_held, stream, worker_id, lease_until)"
+            " VALUES (gen_random_uuid(), 'old', '/', 'held', 'm', 'g', 'a', 1, 1, 2, false, gen_random_uuid(), now())"
+        )
+    for path in later:
+        (tmp_path / path.name).rename(path)
+    migrate(empty_database_url)
+    report = verify(empty_database_url, grace_seconds=3600)
+    assert report.clean, report.text()
+    assert value(empty_database_url, "SELECT array_agg(credits_granted::int) FROM credits.credit_grants") == [7]
+    assert value(empty_database_url, "SELECT sum(calls_held) FROM credits.team_credits") == 1

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -12,8 +14,13 @@ from tests.ledger_rig import Rig, hold_request, settle_of, void_of, worker
 
 from litellm_credits.cli import main
 from litellm_credits.errors import NotFound
+from litellm_credits.jobs.jobs import Jobs
 from litellm_credits.ledger.calls import Held
+from litellm_credits.ledger.grants import Grants, Terms
+from litellm_credits.ledger.ledger import Ledger
+from litellm_credits.ledger.refunds import Refunds
 from litellm_credits.ledger.verify import CHECKS, Report, verify
+from litellm_credits.models import JobStatus
 from litellm_credits.settings import settings
 
 pytestmark = pytest.mark.integration
@@ -25,8 +32,8 @@ async def rig(database_url: str) -> Iterator[Rig]:
     rig = Rig(database_url)
     async with worker(database_url) as ledger:
         for team in (rig.team(credits=10), rig.team("beta", 10, overdraft=2, plan={"on_process_death": "charge_hold"})):
-            await ledger.grant(team, Decimal(5), transaction_type="refund", reason="test")
-            await ledger.grant(team, Decimal(-1), transaction_type="adjustment", reason="test")
+            await Grants(ledger._db).grant(team, Decimal(5), reason="test")
+            await Grants(ledger._db).adjust(team, Decimal(-1), reason="test")
             job_id = rig.job(team)
             ids = []
             for number in range(8):
@@ -45,6 +52,7 @@ async def rig(database_url: str) -> Iterator[Rig]:
             rig.rows("DELETE FROM credits.jobs")
         held = await ledger.hold(hold_request("alpha", 2))
         assert isinstance(held, Held)
+        await money_of_all_kinds(rig, ledger)
     gone = rig.team("gone", 3)
     rig.rows(
         "INSERT INTO credits.credit_transactions (account_id, team_id, organization_id, transaction_type,"
@@ -56,6 +64,36 @@ async def rig(database_url: str) -> Iterator[Rig]:
     rig.rows("DELETE FROM credits.teams WHERE team_id = 'gone'")
     yield rig
     rig.close()
+
+
+async def money_of_all_kinds(rig: Rig, ledger: Ledger) -> None:
+    """What gamma goes through: grants of all fates, jobs of all kinds, refunds of all that, a key with a limit."""
+    grants, refunds, jobs = Grants(ledger._db), Refunds(ledger._db), Jobs(ledger._db)
+    gamma = rig.team("gamma", 10, plan={"budget_mode": "hybrid", "credits_per_job": "1"})
+    key_id = rig.key(gamma, credit_limit=5)
+    soon = datetime.now(UTC) + timedelta(days=1)
+    lapsing = await grants.grant(gamma, Decimal(4), reason="lapsing", terms=Terms(expires_at=soon))
+    voided = await grants.grant(gamma, Decimal(3), reason="voided", terms=Terms(job_types=["none"]))
+    await grants.grant(gamma, Decimal(2), reason="only gpt", terms=Terms(model_aliases=["gpt"]))
+    plain: dict[str, Any] = {"user_id": None, "external_task_id": None, "metadata": {}, "job_type": "test"}
+    capped = await jobs.create(gamma, credit_cap=Decimal(4), **plain)
+    await jobs.create(gamma, credit_cap=Decimal(1), **plain)
+    ids = []
+    for job_id in (capped.job_id, capped.job_id, None, None):
+        held = await ledger.hold(
+            hold_request(gamma, "1.5", job_id=job_id, key_id=key_id if job_id is None else uuid4())
+        )
+        assert isinstance(held, Held)
+        ids.append(held.call_id)
+    for call_id in (ids[0], ids[2]):
+        assert await ledger.end(settle_of(call_id, gamma, "1.25"))
+    await jobs.complete(capped.job_id, status=JobStatus.completed, metadata={}, error_message=None, team_id=gamma)
+    await refunds.refund(call_id=ids[2], credits=Decimal("0.5"), reason="test")
+    assert voided.grant_id is not None
+    await grants.void(voided.grant_id, team_id=gamma, reason="test")
+    rig.rows("UPDATE credits.credit_grants SET expires_at = now() WHERE grant_id = %s", lapsing.grant_id)
+    await grants.end_expired()
+    await refunds.refund(job_id=capped.job_id, credits=Decimal(2), reason="test")
 
 
 def audit(rig: Rig, team_id: str | None = None) -> Report:
@@ -95,9 +133,9 @@ async def test_everything_that_a_ledger_goes_through_is_explained(rig: Rig) -> N
     assert found(report) == {}
     assert report.clean
     assert [check.name for check in report.checks] == list(CHECKS)
-    assert (report.teams, report.calls) == (2, 15)
+    assert (report.teams, report.calls) == (3, 19)
     assert report.entries == rig.row("SELECT count(*) AS n FROM credits.credit_transactions")["n"]
-    for team in ("alpha", "beta"):
+    for team in ("alpha", "beta", "gamma"):
         assert audit(rig, team).clean
 
 
@@ -127,12 +165,18 @@ TAMPERINGS = [
     (
         "UPDATE credits.team_credits SET credits_allocated = credits_allocated + 1,"
         " credits_remaining = credits_remaining + 1 WHERE team_id = 'alpha'",
-        {"balances": [("alpha", "credits_allocated", 14, 15), ("alpha", "credits_remaining", None, None)]},
+        {
+            "balances": [("alpha", "credits_allocated", 14, 15), ("alpha", "credits_remaining", None, None)],
+            "grants": [("alpha", "grants less what was taken back", 14, 15)],
+        },
     ),
     (
         "UPDATE credits.team_credits SET credits_used = credits_used - 1, credits_allocated = credits_allocated - 1"
         " WHERE team_id = 'alpha'",
-        {"balances": [("alpha", "credits_allocated", 14, 13), ("alpha", "credits_used", None, None)]},
+        {
+            "balances": [("alpha", "credits_allocated", 14, 13), ("alpha", "credits_used", None, None)],
+            "grants": [("alpha", "grants less what was taken back", 14, 13)],
+        },
     ),
     (
         "UPDATE credits.team_credits SET overdraft_limit = -100 WHERE team_id = 'alpha'",
@@ -144,7 +188,7 @@ TAMPERINGS = [
     ),
     (
         "UPDATE credits.llm_calls SET status = 'voided' WHERE team_id = 'alpha' AND status = 'held'",
-        {"holds": [("alpha", "credits_held", 0, 2)]},
+        {"holds": [("alpha", "calls_held", 0, 1), ("alpha", "credits_held", 0, 2)]},
     ),
     (
         "DELETE FROM credits.credit_transactions WHERE team_id = 'gone' AND transaction_type = 'closure'",
@@ -167,7 +211,6 @@ TAMPERINGS = [
     (
         "UPDATE credits.credit_transactions SET call_id = NULL WHERE team_id = 'alpha' AND credits_amount = -3",
         {
-            "balances": [("alpha", "credits_allocated", 11, 14), ("alpha", "credits_used", None, None)],
             "charges": [("alpha", "call {call} credits_charged", 0, 3)],
         },
     ),
@@ -196,7 +239,7 @@ TAMPERINGS = [
         {"charges": [("alpha", "call {call} row", 1, 0)]},
     ),
     (
-        "UPDATE credits.llm_calls SET lease_until = now() - interval '121 seconds' WHERE status = 'held'",
+        "UPDATE credits.llm_calls SET lease_until = now() - interval '121 seconds' WHERE team_id = 'alpha' AND status = 'held'",
         {"leases": [("alpha", None, 120, None)]},
     ),
 ]
@@ -222,6 +265,44 @@ async def test_tampering_is_seen_where_it_was_done(
     assert audit(rig, "beta").clean, "another team is not blamed"
     if "gone" not in statement:
         assert set(found(audit(rig, "alpha"))) == set(expected), "an audit of the team alone sees the same"
+
+
+GRANT = "SELECT grant_id FROM credits.credit_grants WHERE team_id = 'gamma' AND reason = 'only gpt'"
+CAPPED = "SELECT job_id FROM credits.jobs WHERE status = 'completed'"
+TAMPERINGS_WITH_TERMS = [
+    (f"UPDATE credits.credit_grants SET credits_used = credits_used + 1 WHERE grant_id = ({GRANT})", {"grants"}),
+    (f"UPDATE credits.credit_grants SET credits_held = credits_held + 1 WHERE grant_id = ({GRANT})", {"grants"}),
+    (f"UPDATE credits.credit_grants SET credits_granted = 3 WHERE grant_id = ({GRANT})", {"grants"}),
+    ("UPDATE credits.credit_grants SET credits_taken = 0 WHERE reason = 'voided'", {"grants"}),
+    ("UPDATE credits.team_credits SET credits_earmarked = credits_earmarked + 1 WHERE team_id = 'gamma'", {"grants"}),
+    ("UPDATE credits.team_credits SET calls_held = calls_held + 1 WHERE team_id = 'gamma'", {"holds"}),
+    ("UPDATE credits.jobs SET credits_held = credits_held + 1 WHERE status = 'pending'", {"holds", "jobs"}),
+    (f"UPDATE credits.jobs SET credits_charged = 0 WHERE job_id = ({CAPPED})", {"jobs"}),
+    (f"UPDATE credits.jobs SET credit_cap = 0.5 WHERE job_id = ({CAPPED})", {"jobs"}),
+    (f"UPDATE credits.jobs SET credits_refunded = credits_refunded + 0.1 WHERE job_id = ({CAPPED})", {"refunds"}),
+    (
+        "UPDATE credits.llm_calls SET credits_refunded = 0 WHERE team_id = 'gamma' AND credits_refunded = 0.5",
+        {"refunds", "keys"},
+    ),
+    (
+        "UPDATE credits.grant_draws SET credits_held = credits_held + 9 WHERE (holder_id, grant_id) ="
+        f" (SELECT holder_id, grant_id FROM credits.grant_draws WHERE grant_id = ({GRANT}) LIMIT 1)",
+        {"grants", "draws"},
+    ),
+    ("UPDATE credits.virtual_keys SET credits_held = 0 WHERE credit_limit > 0", {"keys"}),
+    ("UPDATE credits.virtual_keys SET credits_used = 0 WHERE credit_limit > 0", {"keys"}),
+]
+
+
+@pytest.mark.parametrize(("statement", "checks"), TAMPERINGS_WITH_TERMS, ids=range(len(TAMPERINGS_WITH_TERMS)))
+async def test_tampering_with_grants_jobs_and_keys_is_seen(rig: Rig, statement: str, checks: set[str]) -> None:
+    tamper(rig, statement)
+    seen = found(audit(rig))
+    assert checks <= set(seen), seen
+    assert set(seen) - checks <= {"draws"}, "seen where it was done, or where it was paid from"
+    assert {one[0] for differences in seen.values() for one in differences} == {"gamma"}
+    assert set(found(audit(rig, "gamma"))) == set(seen)
+    assert audit(rig, "alpha").clean
 
 
 async def test_lease_that_ran_out_a_moment_ago_is_left_to_the_sweep(rig: Rig) -> None:

@@ -25,6 +25,7 @@ from litellm_credits.catalog.groups import Groups
 from litellm_credits.demo.provider import Chunks, completion, usage_of
 from litellm_credits.engine import Engine
 from litellm_credits.errors import InsufficientCredits, RouteNotMetered
+from litellm_credits.ledger.grants import Grants
 from litellm_credits.settings import Settings
 from litellm_credits.tenancy.organizations import Organizations
 from litellm_credits.tenancy.principals import Admin, Principal
@@ -510,7 +511,7 @@ async def test_an_answer_that_cannot_be_priced_keeps_no_hold(proxy: Proxy, monke
 async def test_when_the_tokenizer_fails_the_cheap_bound_decides(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call would fit by exact tokens, but not by bytes: without a tokenizer it is refused, never let through unbounded."""
     text = "word " * 1000
-    await proxy.engine.ledger.grant("alpha", Decimal("-99.99"), transaction_type="adjustment", reason="leave 0.01")
+    await Grants(proxy.engine.db).adjust("alpha", Decimal("-99.99"), reason="leave 0.01")
     call = proxy.arrive()
     await proxy.admit(messages=[{"role": "user", "content": text}])
     assert call.held is not None

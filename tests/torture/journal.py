@@ -65,7 +65,7 @@ class Journals:
                 self.grants[operation] = (facts[0], Decimal(facts[1]))
             case "<granted":
                 self.granted.add(operation)
-            case "<none" | "<lost" | "<short":
+            case "<none" | "<lost" | "<short" | "<refused" | ">operate" | "<operated":
                 pass
             case other:
                 raise AssertionError(f"unknown line in a journal: {other}")
@@ -93,7 +93,7 @@ class Journals:
         assert self.held.keys() <= call_ids
 
     def audit_grants(self, rows: list[Row]) -> None:
-        """Each grant is there once when its client was told so, at most once otherwise, and there is no other."""
+        """Each grant, correction and refund is there once when its client was told so, at most once otherwise; no other is."""
         keys = [row["idempotency_key"] for row in rows]
         assert len(keys) == len(set(keys))
         assert self.granted <= set(keys) <= self.grants.keys()

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from litellm_credits.db.database import Database
 from litellm_credits.errors import BalanceTooLow, IdempotencyConflict, JobClosed, JobNotYours, NotFound, TeamSuspended
 from litellm_credits.ledger.calls import Held, Receipt, Short
+from litellm_credits.ledger.grants import Grants
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.ledger.verify import verify
 from litellm_credits.settings import Settings
@@ -94,6 +95,7 @@ class Books(RuleBasedStateMachine):
     )
     def open_accounts(self, starts: list[tuple[Decimal, Decimal, bool]]) -> None:
         self.runner, self.ledger, self.rig = self.world
+        self.grants = Grants(self.ledger._db)
         self.teams: list[ModelTeam] = []
         self.calls: list[ModelCall] = []
         self.jobs: list[tuple[UUID, ModelTeam, str]] = []
@@ -215,24 +217,22 @@ class Books(RuleBasedStateMachine):
     )
     def grant(self, number: int, credits: Decimal, sign: int, key: str | None) -> None:
         team, amount = self.teams[number], credits * sign
-        kind = "allocation" if sign > 0 else "adjustment"
-        answer = self.run(
-            self.ledger.grant(team.team_id, amount, transaction_type=kind, reason="torture", idempotency_key=key)
-        )
+        give = self.grants.grant if sign > 0 else self.grants.adjust
+        answer = self.run(give(team.team_id, amount, reason="torture", idempotency_key=key))
         if key in team.keys:
             if team.keys[key] == amount:
-                assert answer["credits_amount"] == amount, answer
+                assert answer.credits_amount == amount, answer
             else:
                 assert isinstance(answer, IdempotencyConflict), answer
-        elif team.available + amount < 0:
+        elif sign < 0 and credits > (free := max(Decimal(0), team.available - team.overdraft)):
             assert isinstance(answer, BalanceTooLow), answer
-            assert answer.facts["available"] == team.available
+            assert answer.facts["available"] == free
         else:
             team.allocated += amount
             team.entries += 1
             if key is not None:
                 team.keys[key] = amount
-            assert answer["credits_after"] == team.allocated - team.used, answer
+            assert answer.credits_after == team.allocated - team.used, answer
 
     # What the operator does -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.verify import Report, verify
 from tests.ledger_rig import POLL_SECONDS, Rig, eventually, worker
 from tests.torture.journal import Journals
@@ -31,6 +32,12 @@ PROCESSES = int(os.environ.get("CREDITS_TORTURE_PROCESSES", "3"))
 CLIENTS = int(os.environ.get("CREDITS_TORTURE_CLIENTS", "8"))
 TEAMS = 12
 STALLED_SECONDS = 60.0
+PLANS: list[dict[str, object]] = [
+    {"on_process_death": "charge_hold"},
+    {"budget_mode": "hybrid", "credits_per_job": "0.5"},
+    {},
+    {"max_calls_in_flight": 6, "max_held_share": "0.9"},
+]
 
 
 class Swarm:
@@ -114,10 +121,7 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
     dice, rig = Random(seed), Rig(database_url)
     lease_seconds = 2.0
     start = Decimal(15)
-    teams = [
-        rig.team(f"team{n:02}", start, overdraft=n % 3, plan={"on_process_death": "charge_hold"} if n % 4 == 0 else {})
-        for n in range(TEAMS)
-    ]
+    teams = [rig.team(f"team{n:02}", start, overdraft=n % 3, plan=PLANS[n % len(PLANS)]) for n in range(TEAMS)]
     events = max(6, min(60, OPERATIONS // 2000))
     began = time.monotonic()
     swarm = Swarm(rig, tmp_path, seed, teams, lease_seconds)
@@ -140,6 +144,8 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
             lease = rig.row("SELECT min(lease_until) AS lease FROM credits.llm_calls WHERE status = 'held'")["lease"]
             await eventually(lambda lease=lease: rig.row("SELECT now() > %s AS past", lease)["past"])  # type: ignore[misc]
             await sweeper.expire()
+        rig.rows("UPDATE credits.jobs SET expires_at = now() WHERE status IN ('pending', 'in_progress')")
+        await Sweeper(sweeper._db).sweep()
     explained(await asyncio.to_thread(verify, rig.url, grace_seconds=0))
 
     journals = Journals.read(swarm.journals())
@@ -147,20 +153,33 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
     with psycopg.connect(database_url, row_factory=dict_row) as connection, connection.cursor("calls") as calls:
         calls.itersize = 10_000
         calls.execute(
-            "SELECT call_id, litellm_call_id, team_id, status::text, credits_held, credits_charged, credits_uncollected"
+            "SELECT call_id, litellm_call_id, team_id, status::text, credits_held, credits_charged,"
+            " credits_uncollected, credits_refunded"
             "  FROM credits.llm_calls"
         )
         for row in calls:
             journals.audit_call(row)
             call_ids.add(str(row["call_id"]))
-            expected_used[row["team_id"]] += row["credits_charged"]
+            expected_used[row["team_id"]] += row["credits_charged"] - row["credits_refunded"]
             statuses[row["status"]] = statuses.get(row["status"], 0) + 1
     journals.audit_calls_known(call_ids)
     grants = rig.rows("SELECT * FROM credits.credit_transactions WHERE idempotency_key IS NOT NULL")
     journals.audit_grants(grants)
+    for row in rig.rows("SELECT team_id, sum(credits_charged) AS charged FROM credits.jobs GROUP BY team_id"):
+        expected_used[row["team_id"]] += row["charged"]
     for team in teams:
         account = rig.account(team)
         granted = sum((row["credits_amount"] for row in grants if row["team_id"] == team), start)
+        granted -= rig.row(
+            "SELECT coalesce(sum(credits_amount), 0) AS n FROM credits.credit_transactions"
+            " WHERE team_id = %s AND transaction_type = 'refund'",
+            team,
+        )["n"]
+        granted += rig.row(
+            "SELECT coalesce(sum(credits_amount), 0) AS n FROM credits.credit_transactions WHERE team_id = %s"
+            " AND idempotency_key IS NULL AND call_id IS NULL AND transaction_type <> 'charge' AND reason <> 'seed'",
+            team,
+        )["n"]
         assert (account["credits_allocated"], account["credits_held"]) == (granted, 0)
         assert account["credits_used"] == expected_used[team]
     rate = journals.operations / seconds

@@ -9,16 +9,34 @@ that it outlives the process. A line: the word, the operation's id, and the fact
 import asyncio
 import os
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from litellm_credits.errors import LedgerUnavailable
+from litellm_credits.errors import (
+    BadInput,
+    BalanceTooLow,
+    JobCannotBeHeld,
+    JobClosed,
+    LedgerUnavailable,
+    NotOpen,
+    NotRefundable,
+    TooManyCallsInFlight,
+    TooMuchHeld,
+)
+from litellm_credits.jobs.jobs import Jobs
+from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.calls import Ending, Held
+from litellm_credits.ledger.grants import Grants, Terms
 from litellm_credits.ledger.ledger import Ledger
+from litellm_credits.ledger.refunds import Refunds
+from litellm_credits.models import JobStatus
 from tests.ledger_rig import hold_request, settle_of, void_of, worker
 
 STEP = Decimal("1e-10")
@@ -57,7 +75,8 @@ class Client:
         while self._journal.left > 0:
             try:
                 await self._dice.choices(
-                    [self._call, self._replay, self._cancelled_hold, self._grant], weights=[85, 8, 3, 4]
+                    [self._call, self._replay, self._cancelled_hold, self._grant, self._on_terms, self._job],
+                    weights=[72, 8, 3, 4, 8, 5],
                 )[0]()
             except LedgerUnavailable:
                 self._journal.told("lost", "-")
@@ -78,10 +97,16 @@ class Client:
             await self._end(held.call_id, settle_of(held.call_id, team, (held.credits * share / 100).quantize(STEP)))
         self._ended = [*self._ended[-50:], (held.call_id, team)]
 
-    async def _hold(self, team: str) -> Held | None:
+    async def _hold(self, team: str, job_id: UUID | None = None) -> Held | None:
         operation, credits = next(self._ids), Decimal(self._dice.randrange(3 * 10**10)).scaleb(-10)
         self._journal.want("hold", operation, team, credits)
-        answer = await self._ledger.hold(hold_request(team, credits, litellm_call_id=operation))
+        alias = self._dice.choice(["gpt", "gpt", "claude"])
+        request = hold_request(team, credits, litellm_call_id=operation, job_id=job_id, model_alias=alias)
+        try:
+            answer = await self._ledger.hold(request)
+        except (JobClosed, TooManyCallsInFlight, TooMuchHeld):
+            self._journal.told("refused", operation)
+            return None
         if not isinstance(answer, Held):
             assert answer.available >= 0
             self._journal.told("short", operation)
@@ -127,12 +152,83 @@ class Client:
         self._journal.want("grant", operation, team, credits)
 
         async def once() -> None:
-            await self._ledger.grant(
-                team, credits, transaction_type="allocation", reason="torture", idempotency_key=operation
-            )
+            await Grants(self._ledger._db).grant(team, credits, reason="torture", idempotency_key=operation)
 
         await asyncio.gather(*(once() for _ in range(self._dice.choice([1, 1, 2]))))
         self._journal.told("granted", operation)
+
+    async def _on_terms(self) -> None:
+        """What an operator does: a grant on terms, a correction, a refund, a void, and the sweep that any worker makes."""
+        operation, team, db = next(self._ids), self._dice.choice(self._teams), self._ledger._db
+        credits = Decimal(self._dice.randrange(100, 5 * 10**10)).scaleb(-10)
+        grants, soon = Grants(db), datetime.now(UTC) + timedelta(seconds=self._dice.uniform(0.5, 5))
+        what = self._dice.choice(["grant", "grant", "adjust", "refund", "refund", "void", "sweep"])
+        if what == "refund" and self._ended:
+            call_id, team = self._dice.choice(self._ended)
+            work = Refunds(db).refund(
+                call_id=call_id, credits=(credits / 4).quantize(STEP), reason="torture", idempotency_key=operation
+            )
+            credits = (credits / 4).quantize(STEP)
+        elif what == "grant":
+            terms = self._dice.choice(
+                [
+                    Terms(expires_at=soon, rollover_credits=Decimal(1)),
+                    Terms(model_aliases=["gpt"], expires_at=soon),
+                    Terms(job_types=["torture"], priority=50),
+                    Terms(effective_at=soon, priority=200),
+                ]
+            )
+            work = grants.grant(team, credits, reason="torture", terms=terms, idempotency_key=operation)
+        elif what == "adjust":
+            credits = -credits
+            work = grants.adjust(team, credits, reason="torture", idempotency_key=operation)
+        else:
+            self._journal.want("operate", operation, what)
+            if what == "sweep":
+                await Sweeper(db).sweep()
+            elif found := await grants.page(team, open=True, limit=5):
+                with suppress(NotOpen):
+                    await grants.void(self._dice.choice(found).grant_id, team_id=team, reason="torture")
+            self._journal.told("operated", operation)
+            return
+        self._journal.want("grant", operation, team, f"{credits:f}")
+        try:
+            await work
+            self._journal.told("granted", operation)
+        except (BadInput, BalanceTooLow, NotRefundable):
+            self._journal.told("refused", operation)
+
+    async def _job(self) -> None:
+        """A job with a price, a cap or both; calls at once on its hold; closed while some of them run, or left to expire."""
+        operation, team, jobs = next(self._ids), self._dice.choice(self._teams), Jobs(self._ledger._db)
+        cap = self._dice.choice([None, Decimal(2), Decimal(6)])
+        self._journal.want("operate", operation, "job")
+        facts: dict[str, Any] = {"user_id": None, "external_task_id": operation, "metadata": {}}
+        soon = datetime.now(UTC) + timedelta(seconds=3)
+        try:
+            job = await jobs.create(team, job_type="torture", credit_cap=cap, expires_at=soon, **facts)
+        except (JobCannotBeHeld, TooMuchHeld):
+            self._journal.told("refused", operation)
+            return
+        self._journal.told("operated", operation)
+
+        async def call() -> None:
+            held = await self._hold(team, job.job_id)
+            if held is not None:
+                await self._end(held.call_id, settle_of(held.call_id, team, (held.credits / 2).quantize(STEP)))
+                self._ended = [*self._ended[-50:], (held.call_id, team)]
+
+        async def close() -> None:
+            status = self._dice.choice([JobStatus.completed, JobStatus.failed])
+            with suppress(JobClosed):
+                await jobs.complete(job.job_id, status=status, metadata={}, error_message=None, team_id=team)
+
+        work = [call() for _ in range(self._dice.randrange(4))]
+        if self._dice.random() < 0.8:
+            work.append(close())
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _lose_the_lease(self, call_id: UUID) -> None:
         """As if this process had been away too long: somebody may sweep the call before it ends."""

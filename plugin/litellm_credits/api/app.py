@@ -17,6 +17,7 @@ KEYED_ROUTERS = (
     teams.router,
     catalog.aliases,
     catalog.groups,
+    credits.refund_router,
     credits.admin_router,
     credits.router,
     jobs.router,

@@ -10,14 +10,24 @@ from pydantic import BaseModel, Field
 
 from litellm_credits.api.access import OwnTeamId, PathJobId, TeamScope, any_key
 from litellm_credits.api.answers import documented
-from litellm_credits.api.fields import After, Before, Limit, Metadata, RequestModel, Text255, WantedJobs
+from litellm_credits.api.fields import (
+    After,
+    Before,
+    Credits,
+    Limit,
+    Metadata,
+    Moment,
+    RequestModel,
+    Text255,
+    WantedJobs,
+)
 from litellm_credits.api.lists import TeamJobPage, team_job_page
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
 from litellm_credits.errors import BadInput, Forbidden
 from litellm_credits.jobs.jobs import CallRecord, CallSummary, JobCosts, PartCosts
-from litellm_credits.models import CallBasis, CallStatus, Job, JobStatus
+from litellm_credits.models import CallBasis, CallStatus, Job, JobExpiry, JobStatus
 
 router = APIRouter(
     prefix="/jobs", tags=["jobs"], route_class=Route, dependencies=[Depends(any_key)], responses=documented(403)
@@ -33,6 +43,13 @@ class NewJob(RequestModel):
     external_task_id: Text255 | None = None
     parent_job_id: UUID | None = Field(None, description="A job of the same team that this one is part of.")
     metadata: Metadata = Field(default_factory=dict)
+    credit_cap: Annotated[Credits, Field(ge=0)] | None = Field(
+        None, description="The most that its calls may cost together, held from now on."
+    )
+    expires_at: Moment | None = Field(None, description="When it is closed if it is still open.")
+    on_expiry: JobExpiry = Field(
+        JobExpiry.cancel, description="What an expired job becomes: completed and charged, or cancelled and released."
+    )
 
 
 class MetadataChanges(RequestModel):
@@ -128,7 +145,7 @@ class JobCalls(BaseModel):
     next_cursor: str | None
 
 
-@router.post("/create", responses=documented(404))
+@router.post("/create", responses=documented(402, 404, 429))
 async def create(request: NewJob, services: InServices, scope: TeamScope) -> Job:
     """Open a job. Its calls name it in the header `x-job-id`."""
     team_id = request.team_id if request.team_id is not None else scope
@@ -143,6 +160,9 @@ async def create(request: NewJob, services: InServices, scope: TeamScope) -> Job
         external_task_id=request.external_task_id,
         parent_job_id=request.parent_job_id,
         metadata=request.metadata,
+        credit_cap=request.credit_cap,
+        expires_at=request.expires_at,
+        on_expiry=request.on_expiry,
     )
 
 

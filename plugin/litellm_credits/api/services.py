@@ -9,6 +9,9 @@ from litellm_credits.catalog.groups import Groups
 from litellm_credits.engine import Engine
 from litellm_credits.jobs.jobs import Jobs
 from litellm_credits.jobs.usage import Usage
+from litellm_credits.ledger.grants import Grants
+from litellm_credits.ledger.refills import Refills
+from litellm_credits.ledger.refunds import Refunds
 from litellm_credits.tenancy.audit import AuditLog
 from litellm_credits.tenancy.organizations import Organizations
 from litellm_credits.tenancy.teams import Teams
@@ -22,6 +25,9 @@ class Services:
         self.db = engine.db
         self.ledger = engine.ledger
         self.audit = AuditLog(engine.db)
+        self.grants = Grants(engine.db)
+        self.refunds = Refunds(engine.db)
+        self.refills = Refills(engine.db)
         self.organizations = Organizations(engine.db)
         self.teams = Teams(engine.db)
         self.keys = VirtualKeys(engine.db)

@@ -4,7 +4,7 @@ Every method takes the team on whose behalf it acts; None is the operator, who m
 """
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -13,20 +13,32 @@ from pydantic import Field
 
 from litellm_credits import money
 from litellm_credits.db.cursors import Cursor
-from litellm_credits.db.database import Database
+from litellm_credits.db.database import Database, Transaction
 from litellm_credits.db.database import Row as DbRow
 from litellm_credits.db.queries import load
-from litellm_credits.errors import BadInput, JobClosed, JobNotYours, NotFound, StillInUse
-from litellm_credits.models import CallBasis, CallStatus, Job, JobStatus, Row
+from litellm_credits.errors import (
+    BadInput,
+    JobCannotBeHeld,
+    JobClosed,
+    JobNotYours,
+    NotFound,
+    StillInUse,
+    TooMuchHeld,
+)
+from litellm_credits.ledger.calls import Ending
+from litellm_credits.ledger.ledger import settle_params
+from litellm_credits.models import CallBasis, CallStatus, Job, JobExpiry, JobStatus, Row
+from litellm_credits.pricing.plan import Plan
 
 MOST_METADATA_BYTES = 65_536
 """The most that a job's metadata may be, as PostgreSQL prints it."""
 
 _SQL = load("jobs")
-_ACCOUNTS = load("accounts")
+_LEDGER = load("ledger")
 _OPEN = (JobStatus.pending, JobStatus.in_progress)
 _MOST_SUMMARIES = 1000
 _MOST_PARTS = 100
+_SWEEP_BATCH = 500
 
 
 class JobCosts(Row):
@@ -38,7 +50,7 @@ class JobCosts(Row):
     total_tokens: int
     total_cost_usd: Decimal
     avg_latency_ms: int
-    credits_charged: Decimal
+    credits_charged: Decimal = Field(description="To the calls, and as the price of the job.")
 
 
 class PartCosts(Row):
@@ -169,20 +181,52 @@ class Jobs:
         external_task_id: str | None,
         metadata: dict[str, Any],
         parent_job_id: UUID | None = None,
+        credit_cap: Decimal | None = None,
+        expires_at: datetime | None = None,
+        on_expiry: JobExpiry = JobExpiry.cancel,
     ) -> Job:
-        """Open a job, as a part of another if `parent_job_id` says so.
+        """Open a job, as a part of another if `parent_job_id` says so, and hold what its team's plan charges for it and what
+        its calls may cost at most, if that is said.
 
         Raises:
             NotFound: no such team, or no such parent.
             JobNotYours: the parent is another team's.
+            BadInput: a cap on calls that cost nothing, or an expiry that has passed.
+            JobCannotBeHeld: not enough credits.
+            TooMuchHeld: the plan's guard; trying again later helps.
         """
-        facts = {"job_type": job_type, "user_id": user_id, "external_task_id": external_task_id}
-        facts |= {"team_id": team_id, "metadata": _json(metadata)}
-        row = await self._db.one(_SQL.create_job, facts | {"parent_job_id": parent_job_id})
-        if row is None:
-            if parent_job_id is not None:
-                await self.get(parent_job_id, team_id=team_id)
-            raise NotFound(what="team", id=team_id, param="team_id")
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise BadInput(problem="expires_at has passed already", param="expires_at")
+        if parent_job_id is not None:
+            await self.get(parent_job_id, team_id=team_id)
+        facts = {
+            "team_id": team_id,
+            "parent_job_id": parent_job_id,
+            "job_type": job_type,
+            "user_id": user_id,
+            "external_task_id": external_task_id,
+            "metadata": _json(metadata),
+            "expires_at": expires_at,
+            "on_expiry": on_expiry,
+        }
+        async with self._db.transaction() as tx:
+            team = await tx.one(_SQL.plan_of, {"team_id": team_id})
+            if team is None:
+                raise NotFound(what="team", id=team_id, param="team_id")
+            plan = Plan.of(team["plan"])
+            if credit_cap is not None and plan.calls_included:
+                raise BadInput(
+                    problem="credit_cap: the price of a job pays for its calls on this team's plan", param="credit_cap"
+                )
+            money = plan.job_price(job_type) is not None or credit_cap is not None
+            if money and await tx.one(_LEDGER.lock_account, {"team_id": team_id}) is None:
+                raise NotFound(what="team", id=team_id, param="team_id")
+            row = await tx.one(_SQL.create_job, facts)
+            if row is None:  # gone meanwhile
+                missing = ("job", parent_job_id, "parent_job_id") if parent_job_id else ("team", team_id, "team_id")
+                raise NotFound(what=missing[0], id=missing[1], param=missing[2])
+            if money:
+                row = await _fund(tx, row, plan, credit_cap)
         return Job.model_validate(row)
 
     async def get(self, job_id: UUID, *, team_id: str | None) -> Job:
@@ -228,17 +272,18 @@ class Jobs:
         error_message: str | None,
         team_id: str | None,
     ) -> Job:
-        """Close a job, once. Closing it again with the same status changes nothing.
+        """Close a job, once: completed, its price is charged; else it is released. Its calls in flight go on, and end as
+        they would have; what they do not use is the team's again. Closing it again with the same status changes nothing.
 
         Raises:
             NotFound, JobNotYours: as `get`.
             JobClosed: it was closed with another status.
             BadInput: the metadata would grow beyond MOST_METADATA_BYTES.
         """
-        await self.get(job_id, team_id=team_id)
-        change = {"job_id": job_id, "status": status, "error_message": error_message}
+        job = await self.get(job_id, team_id=team_id)
+        change = {"job_id": job_id, "team_id": job.team_id, "status": status, "error_message": error_message}
         size = {"metadata": _json(metadata), "most_bytes": MOST_METADATA_BYTES}
-        row = await self._db.one(_SQL.complete_job, change | size)
+        row = await self._db.one(_LEDGER.close_job, change | size | {"expired": False})
         if row is not None:
             return Job.model_validate(row)
         job = await self.get(job_id, team_id=team_id)
@@ -261,14 +306,26 @@ class Jobs:
         job = await self.get(job_id, team_id=team_id)
         key = {"job_id": job_id, "team_id": job.team_id}
         async with self._db.transaction() as tx:
-            await tx.all(_ACCOUNTS.lock_accounts, {"team_ids": [job.team_id]})
+            await tx.all(_LEDGER.lock_account, {"team_id": job.team_id})
             if await tx.one(_SQL.lock_job, key) is None:
                 raise NotFound(what="job", id=job_id)
-            row = await tx.one(_ACCOUNTS.calls_in_flight, key)
-            if team_id is not None and row and row["calls"]:
-                raise StillInUse(what="job", id=job_id, users=f"{row['calls']} calls in flight")
-            await tx.all(_ACCOUNTS.release_job, key)
+            calls = await tx.all(_LEDGER.calls_in_flight, key)
+            if team_id is not None and calls:
+                raise StillInUse(what="job", id=job_id, users=f"{len(calls)} calls in flight")
+            for call in calls:
+                await tx.all(_LEDGER.settle, settle_params(Ending(**call)))
+            cancel = {"status": JobStatus.cancelled, "error_message": None, "metadata": "{}", "expired": False}
+            await tx.all(_LEDGER.close_job, key | cancel | {"most_bytes": 2 * MOST_METADATA_BYTES})
             await tx.all(_SQL.delete_job, key)
+
+    async def end_expired(self) -> int:
+        """Close the open jobs whose time has come, as each says. Returns how many this call closed; any number of workers may."""
+        closed = 0
+        size = {"status": None, "error_message": None, "metadata": "{}", "most_bytes": 2 * MOST_METADATA_BYTES}
+        while rows := await self._db.all(_LEDGER.expired_jobs, {"limit": _SWEEP_BATCH}):
+            for row in rows:
+                closed += await self._db.one(_LEDGER.close_job, row | size | {"expired": True}) is not None
+        return closed
 
     async def costs(self, job_id: UUID) -> JobCosts:
         """What the job's calls add up to now."""
@@ -294,6 +351,23 @@ class Jobs:
         """Calls of all jobs and of none, newest first."""
         rows = await self._db.all(_SQL.team_calls, asdict(owner) | asdict(wanted) | {"limit": limit} | _before(before))
         return [CallView.model_validate(row) for row in rows]
+
+
+async def _fund(tx: Transaction, job: DbRow, plan: Plan, credit_cap: Decimal | None) -> DbRow:
+    price = plan.job_price(job["job_type"]) or Decimal(0)
+    credits = price + (credit_cap or Decimal(0))
+    key = {"job_id": job["job_id"], "team_id": job["team_id"], "job_type": job["job_type"], "credits": credits}
+    outcome = await tx.one(_LEDGER.fund_job, key)
+    assert outcome is not None
+    facts = {"required": credits, "available": outcome["available"], "held": outcome["held"]}
+    if outcome["refusal"] == "held_share":
+        raise TooMuchHeld(team_id=job["team_id"], **facts)
+    if outcome["refusal"] is not None:
+        raise JobCannotBeHeld(**facts)
+    terms = {"credit_cap": credit_cap, "credits_price": price, "calls_included": plan.calls_included}
+    row = await tx.one(_LEDGER.set_job_money, key | terms)
+    assert row is not None
+    return row
 
 
 def _before(cursor: Cursor | None) -> DbRow:

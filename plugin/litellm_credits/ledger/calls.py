@@ -23,13 +23,18 @@ class HoldRequest:
     model_alias: str
     pricing_input: Decimal
     pricing_output: Decimal
+    aliases: tuple[str, ...] = ()
+    """Every alias that may serve the call; none given: model_alias only. A grant restricted to aliases pays if it allows all."""
     purpose: str | None = None
     litellm_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Credits are reserved: the call may leave. `available` is what the team can still spend beside it."""
+    """Credits are reserved: the call may leave. `available` is what another call like it could be held from beside it.
+
+    `credits` is 0, whatever was asked for, where the price of the call's job pays for it.
+    """
 
     call_id: UUID
     credits: Decimal
@@ -38,7 +43,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """The hold did not fit. `held` credits are promised to other calls in flight and may come free."""
+    """The hold did not fit into what is available for this call. `held` credits are promised to others and may come free."""
 
     available: Decimal
     held: Decimal

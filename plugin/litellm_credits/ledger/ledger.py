@@ -16,19 +16,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.errors import ForeignKeyViolation, UniqueViolation
+from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
 from litellm_credits.db.database import Database, Row, connection_lost
 from litellm_credits.db.queries import load
 from litellm_credits.errors import (
-    BalanceTooLow,
-    IdempotencyConflict,
     JobClosed,
     JobNotYours,
+    KeyLimitReached,
     LedgerUnavailable,
     NotFound,
     TeamSuspended,
+    TooManyCallsInFlight,
+    TooMuchHeld,
 )
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
 from litellm_credits.metrics import (
@@ -48,6 +49,7 @@ log = logging.getLogger("litellm_credits.ledger")
 _SQL = load("ledger")
 _MOST_OVERDUE = 10_000
 _SWEEP_BATCH = 500
+_MOST_REMEMBERED = 10_000
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
@@ -70,7 +72,10 @@ class Ledger:
         self._lease_seconds = settings.lease_seconds
         self._settle_wait_seconds = settings.settle_wait_seconds
         self._worker_id = uuid4()
-        self._in_flight: set[UUID] = set()
+        self._in_flight: dict[UUID, bool] = {}
+        """The calls held here, and whether they were held the short way."""
+        self._on_terms: set[str] = set()
+        """Teams that the short way of holding served last in vain: what they hold depends on grants, jobs or keys."""
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
         self._repeating = asyncio.Lock()
@@ -81,6 +86,8 @@ class Ledger:
         Raises:
             NotFound, JobNotYours, JobClosed: the job does not take this call.
             TeamSuspended: the team or its organization is.
+            TooManyCallsInFlight, TooMuchHeld: the plan's guards; trying again later helps.
+            KeyLimitReached: the key's own limit leaves less than the call can cost.
             LedgerUnavailable: nothing may leave. Should the hold be committed all the same, now or later, it is undone
                 as soon as the database answers again.
         """
@@ -96,19 +103,31 @@ class Ledger:
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
-        self._in_flight.add(call_id)
+        self._in_flight[call_id] = False
+        params = self._hold_params(call_id, request)
         try:
-            row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
+            if request.team_id not in self._on_terms:
+                row = await self._db.one(_SQL.hold_plain, params)
+                if row is not None:
+                    self._in_flight[call_id] = True
+                    return Held(call_id, request.credits, row["available"])
+            row = await self._db.one(_SQL.hold, params)
         except psycopg.Error:  # the database refused it: nothing is held
-            self._in_flight.discard(call_id)
+            self._in_flight.pop(call_id, None)
             raise
         except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
             self._write(_void_of(call_id, request), unknown=request)
             raise
         assert row is not None
+        if row["on_terms"]:
+            if len(self._on_terms) >= _MOST_REMEMBERED:
+                self._on_terms.clear()
+            self._on_terms.add(request.team_id)
+        else:
+            self._on_terms.discard(request.team_id)
         if row["held"]:
-            return Held(call_id, request.credits, row["available"])
-        self._in_flight.discard(call_id)
+            return Held(call_id, row["credits"], row["available"] - row["credits"])
+        self._in_flight.pop(call_id, None)
         if not row["team_active"]:
             raise TeamSuspended(team_id=request.team_id)
         if request.job_id is not None:
@@ -118,14 +137,24 @@ class Ledger:
                 raise JobNotYours(job_id=request.job_id, param="job_id")
             if row["job_status"] not in ("pending", "in_progress"):
                 raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
-        HOLDS_REFUSED.labels("short").inc()
-        return Short(available=max(row["available"], Decimal(0)), held=row["held_by_others"])
+        HOLDS_REFUSED.labels(row["refusal"]).inc()
+        match row["refusal"]:
+            case "job":  # it was closed while the hold waited for its turn
+                raise JobClosed(job_id=request.job_id, state="closed", param="job_id")
+            case "calls_in_flight":
+                raise TooManyCallsInFlight(team_id=request.team_id, calls=row["calls_held"])
+            case "held_share":
+                raise TooMuchHeld(team_id=request.team_id, required=row["credits"], held=row["held_by_others"])
+            case "key_limit":
+                raise KeyLimitReached(required=row["credits"], available=max(row["key_available"], Decimal(0)))
+        return Short(available=row["available"], held=row["held_by_others"])
 
     def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
         return asdict(request) | {
             "call_id": call_id,
             "worker_id": self._worker_id,
             "lease_seconds": self._lease_seconds,
+            "aliases": list(request.aliases or (request.model_alias,)),
         }
 
     async def end(self, ending: Ending) -> Receipt | None:
@@ -205,12 +234,14 @@ class Ledger:
         self._conclude(write, receipt)
 
     def _conclude(self, write: _Write, receipt: Receipt | None) -> None:
-        self._in_flight.discard(write.ending.call_id)
+        self._in_flight.pop(write.ending.call_id, None)
         write.done.set_result(receipt)
 
     async def _settle(self, ending: Ending) -> Row | None:
         try:
-            return await self._db.one(_SQL.settle, _settle_params(ending))
+            params = settle_params(ending)
+            row = await self._db.one(_SQL.settle_plain, params) if self._in_flight.get(ending.call_id) else None
+            return row or await self._db.one(_SQL.settle, params)
         except _UNSTORABLE:
             fewer = _with_fewer_details(ending)
             if fewer is None:
@@ -258,17 +289,23 @@ class Ledger:
         Raises:
             LedgerUnavailable: some may have been ended; the next sweep ends the rest.
         """
-        ended = 0
-        while rows := await self._db.all(_SQL.expire, {"limit": _SWEEP_BATCH}):
-            ended += len(rows)
+        ended, seen = 0, list[UUID]()
+        while rows := await self._db.all(_SQL.overdue_calls, {"limit": _SWEEP_BATCH, "seen": seen}):
+            seen = [
+                row["call_id"] for row in rows
+            ]  # those that another ended, or renewed, must not come again for ever
             for row in rows:
+                receipt = await self._db.one(_SQL.settle, _expire_params(row))
+                if receipt is None:
+                    continue
+                ended += 1
                 EXPIRED.inc()
                 log.warning(
                     "call %s of team %s expired: %s credits were held, %s are charged",
                     row["call_id"],
                     row["team_id"],
-                    plain(row["released"]),
-                    plain(row["charged"]),
+                    plain(row["credits_held"]),
+                    plain(receipt["credits_charged"]),
                 )
         return ended
 
@@ -295,41 +332,7 @@ class Ledger:
         if not await self._repeat_all():
             log.error("%d settles could not be written; their holds are left to their leases", len(self._overdue))
 
-    # Grants and views -------------------------------------------------------------------------------------------------
-
-    async def grant(
-        self, team_id: str, credits: Decimal, *, transaction_type: str, reason: str, idempotency_key: str | None = None
-    ) -> Row:
-        """Change what a team was allocated, with a ledger entry; once per `idempotency_key`. Returns the entry.
-
-        Raises:
-            NotFound: no such team.
-            BalanceTooLow: `credits` is negative and more than what is neither spent nor held.
-            IdempotencyConflict: the key was used before for another amount or type.
-        """
-        params = {
-            "team_id": team_id,
-            "credits": credits,
-            "transaction_type": transaction_type,
-            "reason": reason,
-            "idempotency_key": idempotency_key,
-        }
-        try:
-            row = await self._db.one(_SQL.grant, params)
-        except UniqueViolation:
-            row = None
-        if row is None or row["transaction_id"] is None:
-            # The same key at the same moment, perhaps: the first one's entry can be seen by now, in a fresh snapshot.
-            row = await self._db.one(_SQL.grant, params)
-        if row is None:
-            raise NotFound(what="team", id=team_id)
-        if row["same"] is False:
-            raise IdempotencyConflict(key=idempotency_key, param="idempotency_key")
-        if row["transaction_id"] is None:
-            raise BalanceTooLow(team_id=team_id, required=-credits, available=row["available"], param="credits")
-        entry = await self._db.one(_SQL.transaction, {"transaction_id": row["transaction_id"]})
-        assert entry is not None
-        return entry
+    # Views ------------------------------------------------------------------------------------------------------------
 
     async def balance(self, team_id: str) -> Row:
         """The team's balance row.
@@ -377,7 +380,8 @@ def _with_fewer_details(ending: Ending) -> Ending | None:
     return None if money == ending else money
 
 
-def _settle_params(ending: Ending) -> dict[str, Any]:
+def settle_params(ending: Ending) -> dict[str, Any]:
+    """What the statement settle takes to end a call so."""
     params: dict[str, Any] = {name: getattr(ending, name) for name in Ending.__dataclass_fields__}
     params["status"] = "settled" if ending.basis else "voided"
     params["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
@@ -388,6 +392,22 @@ def _settle_params(ending: Ending) -> dict[str, Any]:
     for name in ("units", "pricing_rates"):
         params[name] = Jsonb(params[name], dumps=dumps) if params[name] else None
     return params
+
+
+def _expire_params(row: Row) -> dict[str, Any]:
+    charge = row["policy"] == "charge_hold"
+    ending = Ending(
+        call_id=row["call_id"],
+        team_id=row["team_id"],
+        model_alias=row["model_alias"],
+        pricing_input=row["pricing_input"],
+        pricing_output=row["pricing_output"],
+        credits=row["credits_held"] if charge else Decimal(0),
+        policy=f"on_process_death={row['policy']}",
+        flags=["lease_expired", "needs_reconciliation"],
+    )
+    reason = f"call {ending.model_alias}: expired, charged as held"
+    return settle_params(ending) | {"status": "expired", "reason": reason}
 
 
 def _already_json(data: bytes) -> str:

@@ -26,7 +26,12 @@ CHECKS = {
     "chain": "each ledger entry begins where the one before it ended",
     "charges": "each call was charged once, as its ledger entries say",
     "endings": "only calls that settled, or expired into a charge, were charged",
-    "holds": "what is held is what calls in flight hold",
+    "refunds": "calls and jobs were refunded what the ledger says",
+    "jobs": "each job was charged its price once, and none is above its cap",
+    "grants": "all credits come from grants, and none was overspent",
+    "draws": "what grants hold and paid is part of what calls and jobs did",
+    "keys": "keys have counted what their calls hold and cost",
+    "holds": "what is held is what calls in flight and jobs hold",
     "leases": "nothing is held for a process that died",
 }
 """The checks in their order, and what each promises. Their SQL has the same names in db/sql/verify.sql."""

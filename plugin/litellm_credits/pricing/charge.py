@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import cached_property
 from typing import Any, Self
 
-from litellm_credits.money import TOKENS_PER_PRICE, to_credits
-from litellm_credits.pricing.plan import BudgetMode, Plan
+from litellm_credits.money import TOKENS_PER_PRICE
+from litellm_credits.pricing.plan import BudgetMode, Plan, Rounding
 from litellm_credits.pricing.usage import Unit, Usage
 
 _EXACT = Context(prec=80)
 """Digits enough for any product of tokens, prices and rates; Decimal's default of 28 would round some."""
+
+_ROUNDINGS = {Rounding.UP: ROUND_CEILING, Rounding.HALF_EVEN: ROUND_HALF_EVEN, Rounding.DOWN: ROUND_FLOOR}
 
 TOKEN_RATES = ("cache_read", "cache_write", "reasoning", "audio_input", "audio_output")
 """Rates that a price may state beside input and output, for parts of them. USD per 1,000 tokens."""
@@ -137,7 +139,7 @@ class Charge:
 
 
 def charge(usage: Usage, price: Price, plan: Plan, *, cost_usd: Decimal | None = None) -> Charge:
-    """What `usage` costs at `price`, or at a total `cost_usd` that is known, on `plan`. Rounded once, up, at 10⁻¹⁰ credit.
+    """What `usage` costs at `price`, or at a total `cost_usd` that is known, on `plan`. Rounded once, as the plan says.
 
     A plan that counts tokens counts what has none (images, seconds, ...) by its dollars.
     """
@@ -146,8 +148,16 @@ def charge(usage: Usage, price: Price, plan: Plan, *, cost_usd: Decimal | None =
     with localcontext(_EXACT):
         if plan.budget_mode is BudgetMode.CONSUMPTION_TOKENS:
             others = price.cost(Usage(units=usage.units)) * plan.credits_per_dollar
-            return Charge(cost_usd, to_credits(Decimal(usage.total) / plan.tokens_per_credit + others))
-        return Charge(cost_usd, to_credits(cost_usd * plan.credits_per_dollar))
+            return Charge(cost_usd, _rounded(Decimal(usage.total) / plan.tokens_per_credit + others, plan))
+        return Charge(cost_usd, _rounded(cost_usd * plan.credits_per_dollar, plan))
+
+
+def _rounded(credits: Decimal, plan: Plan) -> Decimal:
+    """Whole steps of the plan's, and no less than its minimum, of what costs anything. Never falls where `credits` rises."""
+    if not credits:
+        return Decimal(0)
+    steps = (credits / plan.rounding_step).to_integral_value(_ROUNDINGS[plan.rounding])
+    return max(steps * plan.rounding_step, plan.minimum_charge)
 
 
 def affordable_output(credits: Decimal, before: Usage, price: Price, plan: Plan) -> int | None:
@@ -170,6 +180,9 @@ def affordable_output(credits: Decimal, before: Usage, price: Price, plan: Plan)
         else:
             left = credits / plan.credits_per_dollar - price.cost(before)
             tokens = int(left * TOKENS_PER_PRICE / price.output)
-    while tokens > 0 and total(tokens) > credits:
-        tokens -= 1
-    return tokens
+    # Rounding, and what a call costs at least, can make the last of these too dear; what is dearer never fits again.
+    low, high = 0, max(tokens, 0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if total(middle) <= credits else (low, middle - 1)
+    return low

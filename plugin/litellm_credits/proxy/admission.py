@@ -53,7 +53,7 @@ class Admissions:
             except RecursionError:
                 raise BadInput(problem="The request is nested too deeply.") from None
             read_labels(call, request, body)
-            if call.job_id is None and principal.plan.require_job:
+            if call.job_id is None and principal.plan.needs_job:
                 raise JobRequired
             name = request.get("model") or endpoint.default_model if endpoint.routed else call.path
             resolution, catalog = await self._names.resolve(principal, name)
@@ -156,6 +156,7 @@ class Admissions:
                 requested_model=admission.requested,
                 model_group_used=admission.group,
                 model_alias=first.alias.name,
+                aliases=tuple(one.alias.name for one in admission.candidates),
                 pricing_input=first.price.input,
                 pricing_output=first.price.output,
                 purpose=call.purpose,
@@ -196,7 +197,7 @@ def _refuse_dearer_tiers(body: dict[str, Any], candidates: tuple[Candidate, ...]
     """Refuse a provider's dearer service tiers where the alias has a price of its own, which knows no tiers of service."""
     if body.get("service_tier") in (None, "auto", "default", "flex", "standard_only"):
         return
-    if any(one.alias.price is not None for one in candidates):
+    if any(one.markup is None for one in candidates):
         raise ParameterNotAllowed(name="service_tier", param="service_tier")
 
 

@@ -9,7 +9,7 @@ from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.engine import Engine
 from litellm_credits.errors import BadInput, ModelNotAllowed, ModelNotDeployed, PriceUnknown
 from litellm_credits.pricing.charge import Price
-from litellm_credits.pricing.plan import Plan
+from litellm_credits.pricing.plan import AliasPrice, Plan
 from litellm_credits.pricing.usage import Unit
 from litellm_credits.proxy.call import Candidate
 from litellm_credits.proxy.deployments import Deployment, Deployments
@@ -95,21 +95,28 @@ class Names:
 
     def _candidate(self, alias: Alias, plan: Plan, endpoint: Endpoint) -> Candidate:
         deployment = self.deployed(alias)
-        if alias.price is not None:
-            price, dearest, markup = alias.price, alias.price.dearest, None
+        own = plan.alias_prices.get(alias.name)
+        stated = alias.price if own is None else _price(own)
+        if stated is not None:
+            price, dearest, markup = stated, stated.dearest, None
         elif deployment.price is not None and deployment.dearest is not None:
             markup = 1 + plan.cost_markup_percentage / 100
             price, dearest = deployment.price.times(markup), deployment.dearest.times(markup)
         else:
             price = dearest = Price(tokens=False)
             markup = None
-        if not (endpoint.tokens and price.tokens) and not price.covers(endpoint.units):
+        priced = (endpoint.tokens and price.tokens) or price.covers(endpoint.units)
+        if not priced and not plan.calls_included:
             needed = ["pricing_input and pricing_output"] if endpoint.tokens else []
             needed += [f"pricing_rates.{unit}" for unit in endpoint.units]
             raise PriceUnknown(
                 model=alias.name, actual_model=alias.actual_model, needed=", or ".join(needed), param="model"
             )
         return Candidate(alias, deployment, price, dearest, markup=markup)
+
+
+def _price(own: AliasPrice) -> Price | None:
+    return Price.stated(own.pricing_input, own.pricing_output, own.pricing_rates.stored())
 
 
 def _resolved(catalog: Catalog, requested: str, principal: Principal) -> Resolution:

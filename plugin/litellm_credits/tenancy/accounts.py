@@ -8,14 +8,31 @@ from litellm_credits.db.queries import load
 
 _SQL = load("accounts")
 _LEDGER = load("ledger")
+_PLAIN: dict[str, object] = {
+    "kind": "paid",
+    "priority": 100,
+    "effective_at": None,
+    "expires_at": None,
+    "model_aliases": [],
+    "job_types": [],
+    "rollover_credits": 0,
+    "rollover_days": None,
+    "idempotency_key": None,
+}
+"""The terms of a plain grant; ledger/grants.py has all others, and this room lies below it."""
 
 
 async def open_account(tx: Transaction, *, team_id: str, organization_id: str, credits: Decimal) -> None:
     """Give a new team its balance; credits above zero are its first ledger entry."""
     await tx.all(_SQL.open_account, {"team_id": team_id, "organization_id": organization_id})
     if credits:
-        grant = {"team_id": team_id, "credits": credits, "transaction_type": "allocation"}
-        await tx.all(_LEDGER.grant, grant | {"reason": "Initial allocation", "idempotency_key": None})
+        grant = {
+            "team_id": team_id,
+            "credits": credits,
+            "transaction_type": "allocation",
+            "reason": "Initial allocation",
+        }
+        await tx.all(_LEDGER.grant, _PLAIN | grant)
 
 
 async def close_accounts(tx: Transaction, team_ids: Sequence[str], *, reason: str) -> list[str]:

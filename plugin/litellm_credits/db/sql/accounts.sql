@@ -19,12 +19,3 @@ INSERT INTO credits.credit_transactions (
   account_id, team_id, organization_id, transaction_type, credits_amount, credits_before, credits_after, reason)
 SELECT account_id, team_id, organization_id, 'closure', -credits_remaining, credits_remaining, 0, %(reason)s
   FROM credits.team_credits WHERE team_id = ANY(%(team_ids)s) ORDER BY team_id;
-
--- name: calls_in_flight
-SELECT count(*) AS calls FROM credits.llm_calls WHERE job_id = %(job_id)s AND status = 'held';
-
--- name: release_job
--- Give back what the calls of a job hold that is about to be deleted with them.
-UPDATE credits.team_credits a SET credits_held = a.credits_held - held.credits, updated_at = now()
-  FROM (SELECT sum(credits_held) AS credits FROM credits.llm_calls WHERE job_id = %(job_id)s AND status = 'held') held
- WHERE a.team_id = %(team_id)s AND held.credits IS NOT NULL;

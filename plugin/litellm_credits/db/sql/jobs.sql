@@ -5,12 +5,17 @@
 WITH parent AS (
   SELECT job_id FROM credits.jobs WHERE job_id = %(parent_job_id)s AND team_id = %(team_id)s FOR KEY SHARE
 )
-INSERT INTO credits.jobs (team_id, organization_id, parent_job_id, user_id, external_task_id, job_type, metadata)
-SELECT team_id, organization_id, %(parent_job_id)s, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb
+INSERT INTO credits.jobs (
+  team_id, organization_id, parent_job_id, user_id, external_task_id, job_type, metadata, expires_at, on_expiry)
+SELECT team_id, organization_id, %(parent_job_id)s, %(user_id)s, %(external_task_id)s, %(job_type)s, %(metadata)s::jsonb,
+       %(expires_at)s, %(on_expiry)s::credits.job_expiry
   FROM credits.teams
  WHERE team_id = %(team_id)s AND (%(parent_job_id)s::uuid IS NULL OR EXISTS (SELECT FROM parent))
    FOR KEY SHARE
 RETURNING *;
+
+-- name: plan_of
+SELECT plan FROM credits.teams WHERE team_id = %(team_id)s;
 
 -- name: job
 SELECT * FROM credits.jobs WHERE job_id = %(job_id)s;
@@ -40,15 +45,6 @@ UPDATE credits.jobs SET metadata = metadata || %(metadata)s::jsonb
  WHERE job_id = %(job_id)s AND octet_length((metadata || %(metadata)s::jsonb)::text) <= %(most_bytes)s
 RETURNING *;
 
--- name: complete_job
--- Close an open job, once. No row when it is closed, or gone, or its metadata would become too large.
-UPDATE credits.jobs
-   SET status = %(status)s::credits.job_status, completed_at = now(), error_message = %(error_message)s,
-       metadata = metadata || %(metadata)s::jsonb
- WHERE job_id = %(job_id)s AND status IN ('pending', 'in_progress')
-   AND octet_length((metadata || %(metadata)s::jsonb)::text) <= %(most_bytes)s
-RETURNING *;
-
 -- name: lock_job
 SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s FOR UPDATE;
 
@@ -63,7 +59,8 @@ SELECT count(*) AS total_calls,
        coalesce(sum(total_tokens), 0)::bigint AS total_tokens,
        coalesce(sum(cost_usd), 0) AS total_cost_usd,
        coalesce(round(avg(latency_ms)), 0)::int AS avg_latency_ms,
-       coalesce(sum(credits_charged), 0) AS credits_charged
+       coalesce(sum(credits_charged), 0)
+         + (SELECT coalesce(sum(j.credits_charged), 0) FROM credits.jobs j WHERE j.job_id = %(job_id)s) AS credits_charged
   FROM credits.llm_calls WHERE job_id = %(job_id)s;
 
 -- name: job_costs_by
