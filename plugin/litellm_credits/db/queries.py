@@ -25,16 +25,25 @@ class Query(bytes):
         return query
 
 
+def parse(text: bytes) -> dict[str, Query]:
+    """The queries of a file's text, by name.
+
+    Raises:
+        ValueError: when a name occurs twice.
+    """
+    parts = _NAME.split(text)[1:]
+    queries: dict[str, Query] = {}
+    for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
+        if name in queries:
+            raise ValueError(f"two queries are named {name}")
+        queries[name] = Query(name, statement.strip())
+    return queries
+
+
 def load(room: str) -> SimpleNamespace:
     """The queries of db/sql/<room>.sql as attributes of a namespace.
 
     Raises:
         ValueError: when a name occurs twice.
     """
-    parts = _NAME.split(files("litellm_credits.db").joinpath(f"sql/{room}.sql").read_bytes())[1:]
-    queries: dict[str, Query] = {}
-    for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
-        if name in queries:
-            raise ValueError(f"{room}.sql has two queries named {name}")
-        queries[name] = Query(name, statement.strip())
-    return SimpleNamespace(**queries)
+    return SimpleNamespace(**parse(files("litellm_credits.db").joinpath(f"sql/{room}.sql").read_bytes()))
