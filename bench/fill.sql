@@ -5,15 +5,17 @@
 SET session_replication_role = replica;
 
 -- name: organizations
-INSERT INTO credits.organizations (organization_id, name) VALUES ('filled', 'Filled') ON CONFLICT DO NOTHING;
+-- Of ten teams each.
+INSERT INTO credits.organizations (organization_id, name)
+SELECT 'filled-' || n, 'Filled' FROM generate_series(0, %(teams)s::int / 10) n;
 
 -- name: teams
 INSERT INTO credits.teams (team_id, organization_id)
-SELECT 'filled-' || n, 'filled' FROM generate_series(1, %(teams)s::int) n;
+SELECT 'filled-' || n, 'filled-' || n / 10 FROM generate_series(1, %(teams)s::int) n;
 
 -- name: balances
 INSERT INTO credits.team_credits (team_id, organization_id, credits_allocated, credits_remaining)
-SELECT 'filled-' || n, 'filled', 1000000, 1000000 FROM generate_series(1, %(teams)s::int) n;
+SELECT 'filled-' || n, 'filled-' || n / 10, 1000000, 1000000 FROM generate_series(1, %(teams)s::int) n;
 
 -- name: keys
 INSERT INTO credits.virtual_keys (key_hash, key_prefix, team_id)
@@ -39,7 +41,7 @@ SELECT 'filled-' || n, 'filled-' || 1 + n %% greatest(1, %(aliases)s::int / 10),
 
 -- name: jobs
 INSERT INTO credits.jobs (job_id, team_id, organization_id, job_type, created_at)
-SELECT md5('job-' || n)::uuid, 'filled-' || 1 + n %% %(teams)s::int, 'filled', 'filled', now() - n * interval '1 minute'
+SELECT md5('job-' || n)::uuid, 'filled-' || 1 + n %% %(teams)s::int, 'filled-' || (1 + n %% %(teams)s::int) / 10, 'filled', now() - n * interval '1 minute'
   FROM generate_series(1, %(jobs)s::int) n;
 
 -- name: calls
@@ -59,7 +61,7 @@ SELECT md5('call-' || n)::uuid, CASE WHEN n %% 10 = 0 THEN md5('job-' || 1 + n /
 -- name: entries
 INSERT INTO credits.credit_transactions (
   account_id, team_id, organization_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
-SELECT a.account_id, a.team_id, 'filled', md5('call-' || n)::uuid, 'charge', -0.000195, 1, 0.999805,
+SELECT a.account_id, a.team_id, a.organization_id, md5('call-' || n)::uuid, 'charge', -0.000195, 1, 0.999805,
        'call gpt: provider_usage 0.000195'
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
   JOIN credits.team_credits a ON a.team_id = 'filled-' || 1 + n %% %(teams)s::int;
