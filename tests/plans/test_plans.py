@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-
 from bench.fill import Filler, Size
+
 from litellm_credits.db.queries import Query, load
 from litellm_credits.ledger.ledger import _settle_params
 from litellm_credits.tenancy.keys import key_hash
