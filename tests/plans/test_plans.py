@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from bench.fill import Filler, Size
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_PARAMS
 
 from litellm_credits.db.queries import Query, load
 from litellm_credits.ledger.ledger import _settle_params
@@ -93,3 +94,11 @@ def numbered(query: Query, params: dict[str, Any]) -> bytes:
     names = list(params)
     text = re.sub(rb"%\((\w+)\)s", lambda found: b"$%d" % (1 + names.index(found[1].decode())), bytes(query))
     return text.replace(b"%%", b"%")
+
+
+@pytest.mark.parametrize("name", ["hold", "settle"])
+def test_a_statement_of_every_call_is_parsed_once(name: str) -> None:
+    # psycopg keeps what it has read of a statement only within these limits; reading it costs a sixth of a millisecond.
+    query, params = HOT[name]
+    assert len(query) <= MAX_CACHED_STATEMENT_LENGTH
+    assert len(params) <= MAX_CACHED_STATEMENT_PARAMS

@@ -9,7 +9,8 @@ from importlib.resources import files
 from types import SimpleNamespace
 
 _NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
-_COMMENTS = re.compile(rb"^--.*$", re.MULTILINE)
+_COMMENTS = re.compile(rb"^[ ]*--.*$", re.MULTILINE)
+_INDENTATION = re.compile(rb"\n\s*")
 
 
 class Query(bytes):
@@ -21,7 +22,7 @@ class Query(bytes):
     def __new__(cls, name: str, statement: bytes) -> "Query":
         query = super().__new__(cls, statement)
         query.name = name
-        query.reads = _COMMENTS.sub(b"", statement).lstrip().startswith(b"SELECT")
+        query.reads = statement.startswith(b"SELECT")
         return query
 
 
@@ -36,8 +37,13 @@ def parse(text: bytes) -> dict[str, Query]:
     for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
         if name in queries:
             raise ValueError(f"two queries are named {name}")
-        queries[name] = Query(name, statement.strip())
+        queries[name] = Query(name, _plain(statement))
     return queries
+
+
+def _plain(statement: bytes) -> bytes:
+    """Without comments and indentation: psycopg reads a statement's parameters anew each time when it is longer than 4 KB."""
+    return _INDENTATION.sub(b"\n", _COMMENTS.sub(b"", statement)).strip()
 
 
 def load(room: str) -> SimpleNamespace:
