@@ -56,7 +56,7 @@ class Bench:
         names = (BARE, METERED) if self._quick else (BARE, METERED, STOCK)
         with running(names, workers=1) as sides:
             for side in sides.values():
-                load.wrk(side, connections=1, seconds=2)
+                load.warm_up(side)
             fresh = {name: side.memory_mb() for name, side in sides.items()}
             self._one_connection(sides)
             for connections in (16,) if self._quick else (16, 64, 500):
@@ -70,7 +70,7 @@ class Bench:
         for workers in (2, 4):
             with running((BARE, METERED), workers=workers) as sides:
                 for side in sides.values():
-                    load.wrk(side, connections=16, seconds=3)
+                    load.warm_up(side)
                 found = self._interleaved(sides, lambda side: load.wrk(side, connections=32, seconds=self._seconds))
             rates = {name: [one.per_second for one in runs] for name, runs in found.items()}
             self.report.add(_ratio(f"throughput, {workers} workers, 32 connections", rates[METERED], rates[BARE], 0.95))

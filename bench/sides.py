@@ -177,7 +177,7 @@ def _stock_environment() -> Path:
         kept = [block for block in blocks if not block.startswith("opentelemetry-sdk==")]
         lock.write_text("\n".join(kept).replace("\x00", "\\\n") + "\n")
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        install = [str(folder / "bin" / "pip"), "install", "-qq", "--disable-pip-version-check", "--no-deps"]
         subprocess.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], check=True)
         (folder / "complete").touch()
     return folder / "bin"
