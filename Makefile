@@ -40,7 +40,7 @@ crash: $(VENV)/development
 	$(BIN)/python -m tests.crash.loop --rounds 200
 
 bench: $(VENV)/development
-	$(BIN)/python -m bench $(if $(QUICK),--quick)
+	$(BIN)/python -W ignore -m bench $(if $(QUICK),--quick)
 
 # The locks carry names, versions and hashes, no addresses.
 lock: $(VENV)/development
