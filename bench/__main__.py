@@ -22,6 +22,9 @@ from bench.sides import BARE, METERED, STOCK, Side, running
 _FEW, _MANY = 20, 200
 """Chunks of a short and of a long stream."""
 
+_SLOWEST_PER_SECOND = 25
+"""Calls a second that a proxy makes on a slow machine: a run must be long enough for each connection to see an answer."""
+
 T = TypeVar("T")
 
 _IMPORTS = """
@@ -85,8 +88,7 @@ class Bench:
         self.report.add(_added("added CPU of the proxy, per call", cpu[METERED], cpu[BARE], None))
 
     def _throughput(self, sides: Mapping[str, Side], connections: int) -> None:
-        # In a burst of 500 what counts is how long a call waits; that takes a while to settle.
-        seconds = self._seconds * (2 if connections > 100 else 1)
+        seconds = max(self._seconds, connections / _SLOWEST_PER_SECOND)
         compared = {name: side for name, side in sides.items() if name != STOCK or connections == 16}
         found = self._interleaved(compared, lambda side: load.wrk(side, connections=connections, seconds=seconds))
         self._draw(str(connections), found)
