@@ -44,7 +44,7 @@ class Bench:
         self._quick = quick
         self._calls = calls
         self._rounds = 3 if quick else 5
-        self._seconds = 2.0 if quick else 4.0
+        self._seconds = 3.0 if quick else 4.0
 
     def run(self, parts: Sequence[str]) -> None:
         """Measure the named parts."""
