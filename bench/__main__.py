@@ -110,7 +110,7 @@ class Bench:
         first = self._interleaved(both, lambda side: load.first_chunk_ms(side, calls=25 if self._quick else 100))
         self.report.add(_added("streamed: added time to first chunk, p50", first[METERED], first[BARE], 1.5))
         short, long = (
-            self._interleaved(both, lambda side: load.wrk(side, connections=8, seconds=self._seconds, chunks=chunks))  # noqa: B023
+            self._interleaved(both, lambda side: load.wrk(side, connections=4, seconds=self._seconds, chunks=chunks))  # noqa: B023
             for chunks in (_FEW, _MANY)
         )
         rates = {name: [one.per_second for one in runs] for name, runs in long.items()}
