@@ -7,6 +7,7 @@ from contextlib import suppress
 from litellm_credits.catalog.catalog import CatalogCache
 from litellm_credits.db.database import Database
 from litellm_credits.db.listen import Listener
+from litellm_credits.db.migrate import libpq_conninfo
 from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.ledger import Ledger
 from litellm_credits.settings import Settings
@@ -30,7 +31,8 @@ class Engine:
             timeout_seconds=settings.pool_timeout_seconds,
             prepare=settings.prepare_statements,
         )
-        self.listener = Listener(conninfo)
+        listen_url = settings.listen_url
+        self.listener = Listener(libpq_conninfo(listen_url.get_secret_value()) if listen_url else conninfo)
         ttl_seconds = settings.cache_ttl_seconds
         self.authenticator = Authenticator(
             self.db, master_key=master_key, ttl_seconds=ttl_seconds, hearing=lambda: self.listener.connected

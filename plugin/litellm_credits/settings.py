@@ -17,6 +17,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 14 or newer. Unset: an embedded server in data_dir."
     )
+    listen_url: SecretStr | None = Field(
+        None, description="PostgreSQL itself, where database_url leads to a transaction-pooling pgbouncer."
+    )
     data_dir: Path = Field(
         Path("~/.litellm-credits"), description="Where the embedded PostgreSQL and the generated admin key are kept."
     )

@@ -9,7 +9,8 @@ from importlib.resources import files
 from types import SimpleNamespace
 
 _NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
-_COMMENTS = re.compile(rb"^--.*$", re.MULTILINE)
+_COMMENTS = re.compile(rb"^[ ]*--.*$", re.MULTILINE)
+_INDENTATION = re.compile(rb"\n\s*")
 
 
 class Query(bytes):
@@ -21,8 +22,28 @@ class Query(bytes):
     def __new__(cls, name: str, statement: bytes) -> "Query":
         query = super().__new__(cls, statement)
         query.name = name
-        query.reads = _COMMENTS.sub(b"", statement).lstrip().startswith(b"SELECT")
+        query.reads = statement.startswith(b"SELECT")
         return query
+
+
+def parse(text: bytes) -> dict[str, Query]:
+    """The queries of a file's text, by name.
+
+    Raises:
+        ValueError: when a name occurs twice.
+    """
+    parts = _NAME.split(text)[1:]
+    queries: dict[str, Query] = {}
+    for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
+        if name in queries:
+            raise ValueError(f"two queries are named {name}")
+        queries[name] = Query(name, _plain(statement))
+    return queries
+
+
+def _plain(statement: bytes) -> bytes:
+    """Without comments and indentation: psycopg reads a statement's parameters anew each time when it is longer than 4 KB."""
+    return _INDENTATION.sub(b"\n", _COMMENTS.sub(b"", statement)).strip()
 
 
 def load(room: str) -> SimpleNamespace:
@@ -31,10 +52,4 @@ def load(room: str) -> SimpleNamespace:
     Raises:
         ValueError: when a name occurs twice.
     """
-    parts = _NAME.split(files("litellm_credits.db").joinpath(f"sql/{room}.sql").read_bytes())[1:]
-    queries: dict[str, Query] = {}
-    for name, statement in zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True):
-        if name in queries:
-            raise ValueError(f"{room}.sql has two queries named {name}")
-        queries[name] = Query(name, statement.strip())
-    return SimpleNamespace(**queries)
+    return SimpleNamespace(**parse(files("litellm_credits.db").joinpath(f"sql/{room}.sql").read_bytes()))

@@ -1,0 +1,1 @@
+"""The plans of hot statements on a filled database."""
