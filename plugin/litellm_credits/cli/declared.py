@@ -3,7 +3,7 @@
 A command's arguments are the parameters of its route's path, in order, and then the bare names in `fields`; the other fields are
 options: `--flag`, where the field has another name `--flag:field`, with `=kind` unless it is text, and `!` when it is required.
 They go into the body, or into the query where the route reads. Kinds: int; number (exact, as it was typed); json (an object);
-many (may be repeated).
+many (may be repeated); yes (true when it is given).
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ GROUPS = {
     "alias": "Model aliases: the names that teams call, and their prices.",
     "group": "Access groups: which aliases a team may call.",
     "credits": "Balances and the ledger.",
+    "grant": "Grants: credits on terms, which a team's balance is made of.",
+    "refill": "Credits that come by themselves: each period, or asked for when the balance falls low.",
     "job": "Jobs: a team's own units of work.",
     "audit": "Who changed what by hand, when and from where.",
 }
@@ -63,15 +65,25 @@ _TEAM = f"--name:team_alias --group:access_groups=many --plan=json --metadata=js
 _KEY = f"--name --expires-at --allow:allowed_aliases=many --credit-limit=number {_LIMITS}"
 _ALIAS = (
     "--display-name --description --price-input:pricing_input=number --price-output:pricing_output=number "
-    "--max-output-tokens=int --group:access_groups=many"
+    "--rates:pricing_rates=json --max-output-tokens=int --group:access_groups=many"
 )
 _GROUP = "--display-name --description --alias:model_aliases=many"
+_GRANT = (
+    "--reason --kind --priority=int --effective-at --expires-at --alias:model_aliases=many --job-type:job_types=many "
+    "--rollover:rollover_credits=number --rollover-days=int"
+)
+_REFILL = (
+    "--period --credits=number --starts-at --kind --lapses=yes --rollover:rollover_credits=number "
+    "--threshold=number --target=number --monthly-cap=number"
+)
 
-_JOB_ROW = "job_id job_type status user_id external_task_id created_at completed_at"
+_JOB_ROW = "job_id job_type status credit_cap credits_held user_id external_task_id created_at completed_at"
 _CALL_ROW = "call_id model_alias status basis total_tokens cost_usd credits_charged purpose created_at"
 _TEAM_ROW = "team_id organization_id status credits_remaining credits_held access_groups"
 _KEY_ROW = "key_id key_prefix name status expires_at credit_limit last_used_at"
 _ALIAS_ROW = "model_alias provider actual_model pricing_input pricing_output status"
+_GRANT_ROW = "grant_id kind status priority credits_granted credits_used credits_held credits_left expires_at reason"
+_REQUEST_ROW = "request_id team_id status credits balance created_at closed_at"
 _AUDIT_ROW = "audit_id created_at actor actor_key client_address action subject subject_id before after"
 
 COMMANDS = (
@@ -120,6 +132,14 @@ COMMANDS = (
     Command("team usage", "GET /teams/{team_id}/usage", "What it used.", "--start --end"),
     Command("team jobs", "GET /teams/{team_id}/jobs", "Its jobs, newest first.", _JOBS, "jobs", _JOB_ROW),
     Command("team calls", "GET /teams/{team_id}/calls", "Its calls, newest first.", _CALLS, "calls", _CALL_ROW),
+    Command(
+        "team refill-requests",
+        "GET /credits/teams/{team_id}/refill-requests",
+        "Its refill requests, newest first.",
+        f"--status {_BEFORE}",
+        "requests",
+        _REQUEST_ROW,
+    ),
     Command("team delete", "DELETE /teams/{team_id}", "Delete it with all that is its own; the ledger stays."),
     Command("key create", "POST /teams/{team_id}/keys", "Add a key.", _KEY),
     Command("key list", "GET /teams/{team_id}/keys", "A team's keys, newest first.", _BEFORE, "keys", _KEY_ROW),
@@ -180,10 +200,51 @@ COMMANDS = (
         "transaction_id created_at transaction_type credits_amount credits_after reason",
     ),
     Command(
+        "credits refund",
+        "POST /credits/refund",
+        "Give back what a call or a job was charged; without --credits, all of it.",
+        "--call:call_id --job:job_id --credits=number --reason!",
+    ),
+    Command(
+        "grant create", "POST /credits/teams/{team_id}/grants", "Give credits on terms.", f"credits=number {_GRANT}"
+    ),
+    Command(
+        "grant list",
+        "GET /credits/teams/{team_id}/grants",
+        "A team's grants, newest first.",
+        _BEFORE,
+        "grants",
+        _GRANT_ROW,
+    ),
+    Command(
+        "grant void",
+        "POST /credits/teams/{team_id}/grants/{grant_id}/void",
+        "Take back what is neither spent nor held of it.",
+        "--reason",
+    ),
+    Command("refill set", "PUT /credits/teams/{team_id}/refill", "Replace a team's refills.", _REFILL),
+    Command("refill show", "GET /credits/teams/{team_id}/refill", "A team's refills."),
+    Command("refill stop", "DELETE /credits/teams/{team_id}/refill", "End a team's refills; what they gave stays."),
+    Command(
+        "refill requests",
+        "GET /credits/refill-requests",
+        "All teams' requests, newest first.",
+        f"--status {_BEFORE}",
+        "requests",
+        _REQUEST_ROW,
+    ),
+    Command(
+        "refill fulfil",
+        "POST /credits/teams/{team_id}/refill-requests/{request_id}/fulfil",
+        "Answer a request with the credits it asks for.",
+        "--reason",
+    ),
+    Command(
         "job create",
         "POST /jobs/create",
         "Open one.",
-        "job_type --team:team_id --user:user_id --task:external_task_id --parent:parent_job_id --metadata=json",
+        "job_type --team:team_id --user:user_id --task:external_task_id --parent:parent_job_id --metadata=json "
+        "--credit-cap=number --expires-at --on-expiry",
     ),
     Command("job list", "GET /jobs", "The jobs of the team whose key is used.", _JOBS, "jobs", _JOB_ROW),
     Command("job show", "GET /jobs/{job_id}", "One of them."),

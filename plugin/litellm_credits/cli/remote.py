@@ -40,7 +40,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 _number.__name__, _object.__name__ = "number", "json"  # as --help shows them
-_KINDS: dict[str | None, Any] = {None: str, "int": int, "number": _number, "json": _object, "many": str}
+_KINDS: dict[str | None, Any] = {None: str, "int": int, "number": _number, "json": _object, "many": str, "yes": bool}
 
 
 def remote_groups() -> Iterator[click.Group]:
@@ -88,10 +88,12 @@ def _param(field: str) -> click.Parameter:
     name = part["field"] or part["flag"].replace("-", "_")
     if not part["dashes"]:
         return click.Argument([name], type=_KINDS[part["kind"]])
-    many = part["kind"] == "many"
+    many, yes = part["kind"] == "many", part["kind"] == "yes"
     return click.Option(
         [f"--{part['flag']}", name],
         type=_KINDS[part["kind"]],
+        is_flag=yes,
+        default=None,
         multiple=many,
         required=part["required"] is not None,
         help="May be repeated." if many else None,

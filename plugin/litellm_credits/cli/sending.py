@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
 from litellm_credits import money
-from litellm_credits.settings import settings
-from litellm_credits.stack.admin_key import VARIABLE, admin_key_file
 
 _TIMEOUT_SECONDS = 60
+_ADMIN_KEY = "LITELLM_MASTER_KEY"
 
 
 class Refused(Exception):
@@ -27,13 +26,16 @@ def local_key() -> str:
     Raises:
         Refused: there is neither.
     """
-    if given := os.environ.get(VARIABLE):
+    if given := os.environ.get(_ADMIN_KEY):
         return given
+    from litellm_credits.settings import settings  # noqa: PLC0415  (half of the time of a command that needs neither)
+    from litellm_credits.stack.admin_key import admin_key_file  # noqa: PLC0415
+
     path = admin_key_file(settings().data_dir.expanduser())
     try:
         return path.read_text().strip()
     except OSError:
-        raise Refused(f"no key: give --key, set CREDITS_KEY or {VARIABLE}, or run where {path} can be read") from None
+        raise Refused(f"no key: give --key, set CREDITS_KEY or {_ADMIN_KEY}, or run where {path} can be read") from None
 
 
 def send(method: str, url: str, key: str, fields: dict[str, Any], *, idempotency_key: str | None) -> bytes:
