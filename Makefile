@@ -1,6 +1,7 @@
 # make demo     the main job, end to end, on an embedded database with a local stand-in for the provider
 # make test     everything that is tested
-# make bench    what it costs, side by side with LiteLLM without it: about 20 minutes; with QUICK=1 a first look in two
+# make bench    what it costs, side by side with LiteLLM without it: about 20 minutes; with QUICK=1 a first look in a few;
+#               with CALLS=10000000 its database is filled with ten million calls, not one
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ lint: $(VENV)/development
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/endpoint_docs.py check
+	$(BIN)/python scripts/docs.py check
 
 schema: $(VENV)/development
 	$(BIN)/python scripts/schema.py write $(NAME)
@@ -42,7 +43,7 @@ crash: $(VENV)/development
 	$(BIN)/python -m tests.crash.loop --rounds 200
 
 bench: $(VENV)/development
-	$(BIN)/python -W ignore -m bench $(if $(QUICK),--quick)
+	$(BIN)/python -W ignore -m bench $(if $(QUICK),--quick) $(if $(CALLS),--calls $(CALLS))
 
 # The locks carry names, versions and hashes, no addresses.
 lock: $(VENV)/development

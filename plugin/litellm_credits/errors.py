@@ -177,7 +177,10 @@ class RouteNotMetered(CreditsError):
 
 
 class ParameterNotAllowed(CreditsError):
-    """'{name}' is the operator's to set, not the request's. Remove it."""
+    """
+    '{name}' cannot be used here: it would choose a deployment or a price, cost what is not metered, or reach what other teams
+    stored. Remove it.
+    """
 
     status, code, type = 403, "parameter_not_allowed", "permission_error"
 

@@ -41,6 +41,7 @@ async def test_all_entries_of_one_request_belong_together(admin: Api, organizati
         "teams",
         "team_access_groups",
         "virtual_keys",
+        "credit_grants",
         "credit_transactions",
     }
     assert await _entries(admin, f"request_id={entries[0]['request_id']}") == entries

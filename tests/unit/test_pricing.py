@@ -227,6 +227,32 @@ def test_charge_by_tokens_counts_units_by_their_dollars() -> None:
     assert (made.cost_usd, made.credits) == (Decimal("1.08"), Decimal("0.9"))
 
 
+@pytest.mark.parametrize(("rounding", "credits"), [("up", "0.0002"), ("half_even", "0.0002"), ("down", "0.0001")])
+def test_charge_is_rounded_as_the_plan_says(rounding: str, credits: str) -> None:
+    plan = Plan.of({"rounding": rounding, "rounding_step": "0.0001"})
+    assert charge(Usage(15, 8), SEED, plan).credits == Decimal(credits)
+    assert charge(Usage(0, 0), SEED, plan).credits == 0
+
+
+def test_what_costs_anything_costs_the_minimum() -> None:
+    plan = Plan.of({"minimum_charge": "0.01"})
+    assert charge(Usage(1, 0), SEED, plan).credits == Decimal("0.01")
+    assert charge(Usage(0, 0), SEED, plan).credits == 0
+    assert charge(Usage(10**6, 0), SEED, plan).credits == 5
+
+
+@pytest.mark.parametrize("rounding", ["up", "half_even", "down"])
+@pytest.mark.parametrize("credits", ["0.0099", "0.01", "0.5", "1.5", "1000.5"])
+def test_what_is_affordable_fits_after_rounding_too(rounding: str, credits: str) -> None:
+    plan = Plan.of({"rounding": rounding, "rounding_step": "1", "minimum_charge": "0.01"})
+    tokens = affordable_output(Decimal(credits), Usage(15), SEED, plan)
+    assert tokens is not None
+    if tokens >= 0:
+        assert charge(Usage(15, tokens), SEED, plan).credits <= Decimal(credits)
+    else:
+        assert charge(Usage(15, 0), SEED, plan).credits > Decimal(credits)
+
+
 # Usage ----------------------------------------------------------------------------------------------------------------
 
 FULL = {

@@ -128,26 +128,24 @@ class Ledger:
         if row["held"]:
             return Held(call_id, row["credits"], row["available"] - row["credits"])
         self._in_flight.pop(call_id, None)
-        if not row["team_active"]:
-            raise TeamSuspended(team_id=request.team_id)
-        if request.job_id is not None:
-            if row["job_team"] is None:
-                raise NotFound(what="job", id=request.job_id, param="job_id")
-            if row["job_team"] != request.team_id:
-                raise JobNotYours(job_id=request.job_id, param="job_id")
-            if row["job_status"] not in ("pending", "in_progress"):
-                raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
-        HOLDS_REFUSED.labels(row["refusal"]).inc()
-        match row["refusal"]:
-            case "job":  # it was closed while the hold waited for its turn
-                raise JobClosed(job_id=request.job_id, state="closed", param="job_id")
-            case "calls_in_flight":
-                raise TooManyCallsInFlight(team_id=request.team_id, calls=row["calls_held"])
-            case "held_share":
-                raise TooMuchHeld(team_id=request.team_id, required=row["credits"], held=row["held_by_others"])
-            case "key_limit":
-                raise KeyLimitReached(required=row["credits"], available=max(row["key_available"], Decimal(0)))
-        return Short(available=row["available"], held=row["held_by_others"])
+        HOLDS_REFUSED.labels(row["refusal"] or "team").inc()
+        return _refused(row, request)
+
+    async def rehearse(self, request: HoldRequest) -> Held | Short:
+        """What `hold` would answer now. Nothing stays reserved.
+
+        Raises:
+            CreditsError: as `hold`.
+        """
+        call_id = uuid4()
+        row: Row | None = None
+        async with self._db.transaction() as tx:
+            row = await tx.one(_SQL.hold, self._hold_params(call_id, request))
+            raise psycopg.Rollback
+        assert row is not None
+        if row["held"]:
+            return Held(call_id, row["credits"], row["available"] - row["credits"])
+        return _refused(row, request)
 
     def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
         return asdict(request) | {
@@ -412,3 +410,30 @@ def _expire_params(row: Row) -> dict[str, Any]:
 
 def _already_json(data: bytes) -> str:
     return data.decode()
+
+
+def _refused(row: Row, request: HoldRequest) -> Short:
+    """What the hold statement says of a call that it did not hold for.
+
+    Raises:
+        CreditsError: unless it is that the credits do not suffice.
+    """
+    if not row["team_active"]:
+        raise TeamSuspended(team_id=request.team_id)
+    if request.job_id is not None:
+        if row["job_team"] is None:
+            raise NotFound(what="job", id=request.job_id, param="job_id")
+        if row["job_team"] != request.team_id:
+            raise JobNotYours(job_id=request.job_id, param="job_id")
+        if row["job_status"] not in ("pending", "in_progress"):
+            raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
+    match row["refusal"]:
+        case "job":  # it was closed while the hold waited for its turn
+            raise JobClosed(job_id=request.job_id, state="closed", param="job_id")
+        case "calls_in_flight":
+            raise TooManyCallsInFlight(team_id=request.team_id, calls=row["calls_held"])
+        case "held_share":
+            raise TooMuchHeld(team_id=request.team_id, required=row["credits"], held=row["held_by_others"])
+        case "key_limit":
+            raise KeyLimitReached(required=row["credits"], available=max(row["key_available"], Decimal(0)))
+    return Short(available=row["available"], held=row["held_by_others"])

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import litellm
 
-from litellm_credits.catalog.catalog import Resolution
 from litellm_credits.endpoints.endpoint import ONE, Demand, Endpoint
 from litellm_credits.engine import Engine
 from litellm_credits.errors import BadInput, InsufficientCredits, JobRequired, ParameterNotAllowed
@@ -30,6 +30,17 @@ _EXACT_MARGIN = Decimal("1.02")
 _MARGIN_TOKENS = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a request would hold: `credits`, of `available` ones. `affordable`: the output tokens per choice that these pay for,
+    where a request can limit them at all."""
+
+    admission: Admission
+    credits: Decimal
+    available: Decimal
+    affordable: int | None
+
+
 class Admissions:
     """Admits calls, for one engine."""
 
@@ -45,39 +56,62 @@ class Admissions:
         """
         if call.admission is None:
             body = await client_body(call, endpoint, request)
-            if endpoint.routed:
-                refuse_overrides(body)
-            try:
-                endpoint.refuse(body)
-                demand = endpoint.demand(body)
-            except RecursionError:
-                raise BadInput(problem="The request is nested too deeply.") from None
             read_labels(call, request, body)
             if call.job_id is None and principal.plan.needs_job:
                 raise JobRequired
             name = request.get("model") or endpoint.default_model if endpoint.routed else call.path
-            resolution, catalog = await self._names.resolve(principal, name)
-            candidates = self._names.candidates(resolution, catalog, principal, endpoint)
-            _refuse_dearer_tiers(body, candidates)
-            call.admission = await self._hold(
-                call,
-                principal,
-                self._admission(principal, endpoint, demand, resolution, candidates, request, body),
-            )
+            admission = await self._admission(principal, endpoint, name, body, stream=request.get("stream") is True)
+
+            def hold(wanted: Admission) -> Awaitable[Held | Short]:
+                return self._engine.ledger.hold(_hold_request(call, principal, wanted))
+
+            admission, outcome, affordable = await _fitted(admission, hold)
+            if isinstance(outcome, Short):
+                raise InsufficientCredits(
+                    required=bound(admission),
+                    available=outcome.available,
+                    held=outcome.held,
+                    affordable_max_tokens=affordable,
+                )
+            call.admission, call.held = admission, outcome
         _dispatch_only(call.admission, principal, request)
 
-    # The upper bound and the hold -------------------------------------------------------------------------------------
+    async def quote(
+        self, call: Call, principal: Principal, endpoint: Endpoint, name: object, body: dict[str, Any]
+    ) -> Quote:
+        """What `admit` would hold for this request now. Nothing is held, and nothing is sent.
 
-    def _admission(
-        self,
-        principal: Principal,
-        endpoint: Endpoint,
-        demand: Demand,
-        resolution: Resolution,
-        candidates: tuple[Candidate, ...],
-        request: dict[str, Any],
-        body: dict[str, Any],
+        Raises:
+            CreditsError: as `admit`, but for too few credits.
+        """
+        read_labels(call, {}, body)
+        admission = await self._admission(principal, endpoint, name, body, stream=body.get("stream") is True)
+
+        def rehearse(wanted: Admission) -> Awaitable[Held | Short]:
+            return self._engine.ledger.rehearse(_hold_request(call, principal, wanted))
+
+        admission, outcome, _ = await _fitted(admission, rehearse)
+        held = isinstance(outcome, Held)
+        credits = outcome.credits if isinstance(outcome, Held) else bound(admission)
+        available = outcome.available + credits if held else outcome.available
+        affordable = max(0, _affordable(admission, available)) if endpoint.limits_output else None
+        return Quote(admission, credits, available, affordable)
+
+    # The upper bound --------------------------------------------------------------------------------------------------
+
+    async def _admission(
+        self, principal: Principal, endpoint: Endpoint, name: object, body: dict[str, Any], *, stream: bool
     ) -> Admission:
+        if endpoint.routed:
+            refuse_overrides(body)
+        try:
+            endpoint.refuse(body)
+            demand = endpoint.demand(body)
+        except RecursionError:
+            raise BadInput(problem="The request is nested too deeply.") from None
+        resolution, catalog = await self._names.resolve(principal, name)
+        candidates = self._names.candidates(resolution, catalog, principal, endpoint)
+        _refuse_dearer_tiers(body, candidates)
         output_tokens, written = self._output_bound(candidates, demand)
         windows = [one.deployment.context_tokens for one in candidates]
         window = max(window for window in windows if window) if all(windows) else DEFAULT_CONTEXT_TOKENS
@@ -94,7 +128,7 @@ class Admissions:
             choices=demand.choices,
             units={**demand.units, Unit.REQUEST: ONE},
             max_tokens=output_tokens if written and endpoint.limits_output else None,
-            stream=request.get("stream") is True,
+            stream=stream,
             request=body,
         )
 
@@ -116,56 +150,53 @@ class Admissions:
             one.alias.max_output_tokens or one.deployment.max_output_tokens or default for one in candidates
         ), True
 
-    async def _hold(self, call: Call, principal: Principal, admission: Admission) -> Admission:
-        """Hold for the bound: the cheap one, else the exact one, else what the balance affords."""
-        outcome = await self._try_hold(call, principal, admission)
-        if isinstance(outcome, Short) and admission.countable:
-            exact = await _exact_input(admission)
-            if exact is not None and exact < admission.prompt_tokens:
-                admission = replace(admission, prompt_tokens=exact)
-                outcome = await self._try_hold(call, principal, admission)
-        affordable = 0
-        if isinstance(outcome, Short):
-            affordable = min(_affordable(admission, outcome.available), admission.output_tokens)
-            enough = affordable >= min(principal.plan.fit_min_tokens, admission.output_tokens) and affordable > 0
-            if principal.plan.fit_to_balance and admission.endpoint.limits_output and enough:
-                fitted = replace(admission, output_tokens=affordable, max_tokens=affordable)
-                outcome = await self._try_hold(call, principal, fitted)
-                if isinstance(outcome, Held):
-                    admission = fitted
-        if isinstance(outcome, Short):
-            raise InsufficientCredits(
-                required=_bound(admission),
-                available=outcome.available,
-                held=outcome.held,
-                affordable_max_tokens=max(0, affordable) if admission.endpoint.limits_output else 0,
-            )
-        call.held = outcome
-        return admission
 
-    async def _try_hold(self, call: Call, principal: Principal, admission: Admission) -> Held | Short:
-        first = admission.candidates[0]
-        return await self._engine.ledger.hold(
-            HoldRequest(
-                team_id=principal.team_id,
-                key_id=principal.key_id,
-                job_id=call.job_id,
-                credits=_bound(admission),
-                endpoint=call.path,
-                stream=admission.stream,
-                requested_model=admission.requested,
-                model_group_used=admission.group,
-                model_alias=first.alias.name,
-                aliases=tuple(one.alias.name for one in admission.candidates),
-                pricing_input=first.price.input,
-                pricing_output=first.price.output,
-                purpose=call.purpose,
-                litellm_call_id=call.litellm_call_id,
-            )
-        )
+async def _fitted(
+    admission: Admission, hold: Callable[[Admission], Awaitable[Held | Short]]
+) -> tuple[Admission, Held | Short, int]:
+    """Hold for the bound: the cheap one, else the exact one, else what the balance affords.
+
+    The last that was tried, what came of it, and the output tokens per choice that would fit where it did not.
+    """
+    outcome = await hold(admission)
+    if isinstance(outcome, Short) and admission.countable:
+        exact = await _exact_input(admission)
+        if exact is not None and exact < admission.prompt_tokens:
+            admission = replace(admission, prompt_tokens=exact)
+            outcome = await hold(admission)
+    if isinstance(outcome, Held) or not admission.endpoint.limits_output:
+        return admission, outcome, 0
+    plan = admission.plan
+    affordable = min(_affordable(admission, outcome.available), admission.output_tokens)
+    if plan.fit_to_balance and 0 < affordable >= min(plan.fit_min_tokens, admission.output_tokens):
+        fitted = replace(admission, output_tokens=affordable, max_tokens=affordable)
+        outcome = await hold(fitted)
+        if isinstance(outcome, Held):
+            return fitted, outcome, affordable
+    return admission, outcome, max(0, affordable)
 
 
-def _bound(admission: Admission) -> Decimal:
+def _hold_request(call: Call, principal: Principal, admission: Admission) -> HoldRequest:
+    first = admission.candidates[0]
+    return HoldRequest(
+        team_id=principal.team_id,
+        key_id=principal.key_id,
+        job_id=call.job_id,
+        credits=bound(admission),
+        endpoint=call.path,
+        stream=admission.stream,
+        requested_model=admission.requested,
+        model_group_used=admission.group,
+        model_alias=first.alias.name,
+        aliases=tuple(one.alias.name for one in admission.candidates),
+        pricing_input=first.price.input,
+        pricing_output=first.price.output,
+        purpose=call.purpose,
+        litellm_call_id=call.litellm_call_id,
+    )
+
+
+def bound(admission: Admission) -> Decimal:
     """The most credits that any candidate can cost."""
     return max(charge(admission.most, one.dearest, admission.plan).credits for one in admission.candidates)
 

@@ -29,6 +29,7 @@ from litellm_credits.proxy.create_and_call import CreateAndCall
 from litellm_credits.proxy.hooks import CreditsHooks
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
+from litellm_credits.proxy.quotes import Quotes
 from litellm_credits.proxy.resolution import Names
 from litellm_credits.proxy.ring import Ring
 from litellm_credits.proxy.routes import Access, Route, Table
@@ -86,15 +87,18 @@ def open_database(chosen: Settings) -> str:
 def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) -> Running:
     settlements = Settlements(engine.ledger, record_bytes=chosen.record_bytes)
     names = Names(engine, opened)
-    hooks = CreditsHooks(engine, Admissions(engine, names), settlements)
+    admissions = Admissions(engine, names)
+    table = Table(Route(path, Access.PRICED, _PASS_THROUGH_METHODS, PassThrough.name) for path in opened)
+    hooks = CreditsHooks(engine, admissions, settlements)
     app = proxy_server.app
     app.mount("/api", create_api(engine))
     ring = Ring(
         app.middleware_stack or app.build_middleware_stack(),
-        Table(Route(path, Access.PRICED, _PASS_THROUGH_METHODS, PassThrough.name) for path in opened),
+        table,
         settlements,
         (JobCalls(engine.authenticator), TokenCounts(engine.authenticator, names)),
         ModelListing(engine),
+        Quotes(engine, admissions, table),
         max_body_bytes=chosen.max_body_bytes,
     )
     app.middleware_stack = Idempotent(

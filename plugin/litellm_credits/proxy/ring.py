@@ -19,6 +19,7 @@ from litellm_credits.money import plain
 from litellm_credits.proxy.answers import partial_answer, whole_answer
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.listing import ModelListing
+from litellm_credits.proxy.quotes import Quotes
 from litellm_credits.proxy.refusal import rendered
 from litellm_credits.proxy.routes import Access, Table
 from litellm_credits.proxy.settlement import Answer, Settlements
@@ -56,6 +57,7 @@ class Ring:
         settlements: Settlements,
         rewriters: tuple[Rewriter, ...],
         listing: ModelListing,
+        quotes: Quotes,
         *,
         max_body_bytes: int,
     ) -> None:
@@ -64,6 +66,7 @@ class Ring:
         self._settlements = settlements
         self._rewriters = rewriters
         self._listing = listing
+        self._quotes = quotes
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +85,9 @@ class Ring:
             for rewriter in self._rewriters:
                 if rewriter.takes(call):
                     scope, receive = await rewriter.rewrite(call, scope, receive)
-            if not await self._listing.answered(call, out.send):
+            if self._quotes.takes(call):
+                await self._quotes.answer(call, scope, receive, out.send)
+            elif not await self._listing.answered(call, out.send):
                 await self.app(scope, receive, out.send)
         except CreditsError as error:
             await out.refuse(error)

@@ -2,7 +2,7 @@
 
 `ENDPOINTS` names exact routes, spelled as LiteLLM's application spells them; `REFUSED` names families by the beginning of
 their paths. tests/proxy/test_route_table.py walks the installed application and fails on a route that neither names, and
-on an entry that names no route; docs/endpoints.md is written from this table by scripts/endpoint_docs.py.
+on an entry that names no route; docs/endpoints.md is written from this table by scripts/docs.py.
 
 Paths are matched as Starlette decodes and routes them: by case, without mending slashes, dots or escapes. A form of a path
 that is not written here is unknown, and so refused. Our own routes under /api are not LiteLLM's and not named here: they
