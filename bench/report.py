@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -57,11 +58,31 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def _machine() -> dict[str, str]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    models = {
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    }
+    return {
+        "description": f"{os.cpu_count()} cores ({', '.join(sorted(models))}), {memory:.0f} GB, {platform.system()} "
+        f"{platform.release()}, Python {platform.python_version()}, LiteLLM {version('litellm')}",
+        "commit": _said("git", "describe", "--always", "--dirty") or "unknown",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": f"{os.getloadavg()[2]:.2f}",
+    }
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=False).stdout.strip()
+
+
 @dataclass(slots=True)
 class Report:
     """All of one run."""
 
     quick: bool
+    machine: dict[str, str] = field(default_factory=_machine)
+    """As it was before the run."""
     measures: list[Measure] = field(default_factory=list)
     latency: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     """side → [(connections, p50 in ms)]"""
@@ -83,10 +104,11 @@ class Report:
         """The table, the figures behind it, and the drawings, into bench/results/; a quick run under names of its own."""
         RESULTS.mkdir(exist_ok=True)
         stem = "quick" if self.quick else "full"
-        machine = _machine()
+        command = f"make bench{' QUICK=1' if self.quick else ''}"
+        head = f"`{command}` of {self.machine['commit']}, {self.machine['at']}, on {self.machine['description']}"
         files = {
-            f"{stem}.md": f"`make bench{' QUICK=1' if self.quick else ''}` on {machine['description']}\n\n{self.table()}\n",
-            f"{stem}.json": json.dumps({"machine": machine} | asdict(self), indent=1) + "\n",
+            f"{stem}.md": f"{head}\n\n{self.table()}\n",
+            f"{stem}.json": json.dumps(asdict(self), indent=1) + "\n",
         }
         if self.latency:
             files[f"{stem}-latency.svg"] = _drawing("p50 of an unstreamed call, ms, by connections", self.latency)
@@ -95,19 +117,6 @@ class Report:
         for name, text in files.items():
             (RESULTS / name).write_text(text)
         return [RESULTS / name for name in files]
-
-
-def _machine() -> dict[str, str]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    models = {
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    }
-    return {
-        "description": f"{os.cpu_count()} cores ({', '.join(sorted(models))}), {memory:.0f} GB, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}, LiteLLM {version('litellm')}",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load_before": f"{os.getloadavg()[2]:.2f}",
-    }
 
 
 def _drawing(title: str, lines: dict[str, list[tuple[str, float]]]) -> str:
