@@ -153,6 +153,17 @@ def test_requests_a_minute_are_counted_by_each_worker(gateway: Gateway, on: str)
     team.check_books()
 
 
+def test_a_limit_stands_while_many_others_call(gateway: Gateway) -> None:
+    """LiteLLM keeps 200 counters, and forgets the oldest, unless it is told to keep more."""
+    team = gateway.team(rpm_limit=1)
+    for _ in range(8):
+        _ask(team, str(uuid4()))
+    others = [gateway.team(rpm_limit=100) for _ in range(150)]
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status_code for answer in pool.map(lambda one: _ask(one, str(uuid4())), others * 2)} == {200}
+    assert {_ask(team, str(uuid4())).status_code for _ in range(8)} == {429}
+
+
 def test_tokens_a_minute_are_guarded(gateway: Gateway) -> None:
     team = gateway.team(tpm_limit=100)
     started = time.monotonic()

@@ -24,7 +24,8 @@ GROUPS = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`rows` names the list in the answer ("." when the answer is one), and `columns` what a table shows of its rows."""
+    """`rows` names the list in the answer ("." when the answer is one), and `columns` what a table shows of its rows; what else
+    is answered is shown above, but for what the path names."""
 
     name: str
     route: str
@@ -190,7 +191,7 @@ COMMANDS = (
         "Correct a balance, up or down.",
         "credits=number --reason!",
     ),
-    Command("credits balance", "GET /credits/teams/{team_id}/balance", "What a team has."),
+    Command("credits balance", "GET /credits/teams/{team_id}/balance", "What a team has.", "", "grants", _GRANT_ROW),
     Command(
         "credits ledger",
         "GET /credits/teams/{team_id}/transactions",
@@ -250,7 +251,12 @@ COMMANDS = (
     Command("job show", "GET /jobs/{job_id}", "One of them."),
     Command("job annotate", "PATCH /jobs/{job_id}/metadata", "Set keys of its metadata.", "--metadata=json!"),
     Command(
-        "job complete", "POST /jobs/{job_id}/complete", "Close it.", "status --error:error_message --metadata=json"
+        "job complete",
+        "POST /jobs/{job_id}/complete",
+        "Close it.",
+        "status --error:error_message --metadata=json",
+        "calls",
+        "call_id model_alias status basis tokens cost_usd credits_charged purpose",
     ),
     Command("job costs", "GET /jobs/{job_id}/costs", "What it cost until now."),
     Command("job calls", "GET /jobs/{job_id}/calls", "Its calls, oldest first.", _AFTER, "calls", _CALL_ROW),

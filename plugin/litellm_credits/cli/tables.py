@@ -1,6 +1,5 @@
-"""Answers for people: a list as a table, anything else as names and values."""
+"""Answers for people: a list as a table, below the names and values of what else is answered."""
 
-import json
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -16,12 +15,19 @@ def shown(declared: Command, answer: bytes) -> str:
     document = money.loads(answer)
     if not declared.rows:
         return _named(document)
-    rows = document if declared.rows == "." else document[declared.rows]
-    if not rows:
-        return "None."
-    text = _table(declared.columns.split(), rows)
-    more = document.get("next_cursor") if isinstance(document, dict) else None
-    return f"{text}\nMore: --{'after' if '--after' in declared.fields else 'before'} {more}" if more else text
+    if declared.rows == ".":
+        return _rows(declared, document)
+    rows, more = document.pop(declared.rows), document.pop("next_cursor", None)
+    beside = {name: value for name, value in document.items() if f"{{{name}}}" not in declared.path}
+    parts = [_named(beside), f"{declared.rows}:"] if beside else []
+    parts.append(_rows(declared, rows))
+    if more:
+        parts.append(f"More: --{'after' if '--after' in declared.fields else 'before'} {more}")
+    return "\n".join(parts)
+
+
+def _rows(declared: Command, rows: list[dict[str, Any]]) -> str:
+    return _table(declared.columns.split(), rows) if rows else "None."
 
 
 def _table(columns: list[str], rows: list[dict[str, Any]]) -> str:
@@ -29,7 +35,7 @@ def _table(columns: list[str], rows: list[dict[str, Any]]) -> str:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         numbers = all(isinstance(row[column], int | Decimal | None) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
@@ -54,7 +60,9 @@ def _named(document: dict[str, Any], depth: int = 0) -> str:
 
 def _text(value: Any) -> str:
     match value:
-        case None | [] | {}:
+        case None:
+            return "-"
+        case list() | dict() if not value:
             return "-"
         case bool():
             return "yes" if value else "no"
@@ -62,6 +70,10 @@ def _text(value: Any) -> str:
             return money.plain(value)
         case list() if all(isinstance(member, str) for member in value):
             return ", ".join(value)
+        case list() if all(isinstance(member, dict) for member in value):
+            return ", ".join(
+                _text(next(iter(member.values()))) for member in value
+            )  # each by its id, which comes first
         case dict() | list():
-            return json.dumps(value, default=str, ensure_ascii=False)
+            return money.dumps(value).decode()
     return str(value)

@@ -36,6 +36,8 @@ from litellm_credits.proxy.routes import Access, Route, Table
 from litellm_credits.proxy.settlement import Settlements
 from litellm_credits.settings import Settings, settings
 
+_MOST_COUNTERS = 1_000_000
+
 _PASS_THROUGH_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """What LiteLLM forwards."""
 
@@ -108,6 +110,8 @@ def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) ->
         max_body_bytes=chosen.max_body_bytes,
         answer_bytes=chosen.idempotency_answer_bytes,
     )
+    # LiteLLM's rate limiter forgets counters that still count where there are more than fit, and then limits nothing.
+    proxy_server.proxy_logging_obj.internal_usage_cache.dual_cache.update_in_memory_max_size(_MOST_COUNTERS)
     starting = asyncio.get_running_loop().create_task(engine.start(), name="credits-start")
     shut_down = proxy_server.proxy_shutdown_event
 
