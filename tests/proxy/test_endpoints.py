@@ -483,6 +483,27 @@ def test_what_could_not_be_metered_is_refused(buyer: Team, path: str, body: dict
     assert buyer.calls() == []
 
 
+@pytest.mark.parametrize("stream", [1, 0, "true", [], {}])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"])
+def test_whether_a_request_streams_is_certain(buyer: Team, path: str, stream: object) -> None:
+    body = chat("hi") | prompt("hi") | given("hi") | {"model": "full:ok", "stream": stream}
+    with buyer.http() as http:
+        response = http.post(path, json=body)
+    assert (response.status_code, response.json()["error"].get("code")) == (422, "invalid_input")
+    assert buyer.calls() == []
+
+
+def test_a_form_may_say_that_it_does_not_stream(buyer: Team) -> None:
+    for name in ("image-edits", "transcriptions"):
+        case = CASES[name]
+        options = Sent(buyer, case, "ok").options()
+        with buyer.http() as http:
+            assert http.request(**(options | {"data": options["data"] | {"stream": "false"}})).status_code == 200
+            refused = http.request(**(options | {"data": options["data"] | {"stream": "true"}}))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "parameter_not_allowed")
+    buyer.check_books()
+
+
 def test_nobody_goes_on_from_the_response_of_another_team(gateway: Gateway, buyer: Team, priced: str) -> None:
     theirs = gateway.team(groups=[priced]).client().responses.create(model="full:ok", input="hi", max_output_tokens=50)
     for foreign in (theirs.id, "resp_123"):

@@ -16,7 +16,7 @@ from litellm_credits.ledger.calls import Held, HoldRequest, Short
 from litellm_credits.pricing.charge import affordable_output, charge
 from litellm_credits.pricing.usage import Unit
 from litellm_credits.proxy.call import Admission, Call, Candidate
-from litellm_credits.proxy.request import client_body, read_labels, refuse_overrides
+from litellm_credits.proxy.request import check_stream, client_body, read_labels, refuse_overrides
 from litellm_credits.proxy.resolution import Names
 from litellm_credits.proxy.tokens import prompt_tokens
 from litellm_credits.tenancy.principals import Principal
@@ -104,6 +104,8 @@ class Admissions:
     ) -> Admission:
         if endpoint.routed:
             refuse_overrides(body)
+            if not endpoint.form:
+                check_stream(body)
         try:
             endpoint.refuse(body)
             demand = endpoint.demand(body)

@@ -86,12 +86,20 @@ def refuse_overrides(body: dict[str, Any]) -> None:
     """Refuse what would let the request choose a deployment or a price, or not be counted.
 
     Raises:
-        ParameterNotAllowed, BadInput: naming the field.
+        ParameterNotAllowed: naming the field.
     """
     for name in body:
         if name in _OPERATORS or name.startswith(("mock_", "_")):
             raise ParameterNotAllowed(name=name, param=name)
-    if body.get("stream") not in (None, True, False):
+
+
+def check_stream(body: dict[str, Any]) -> None:
+    """Whether the request streams must be certain.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not isinstance(body.get("stream"), bool | None):
         raise BadInput(problem="'stream' must be true or false.", param="stream")
     if not isinstance(body.get("stream_options") or {}, dict):
         raise BadInput(problem="'stream_options' must be an object.", param="stream_options")
