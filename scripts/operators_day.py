@@ -31,8 +31,8 @@ PATIENCE_SECONDS = 60
 class Step:
     """A command line of the day.
 
-    `keeps`: variables for the lines after it, each with the pattern whose group is its value. `until`: the line is run again until
-    it says that. `exit_code`: what it must end with.
+    `keeps`: variables for the lines after it, each with the pattern whose group is its value. `until`: the line is run again
+    until it says that. `exit_code`: what it must end with.
     """
 
     line: str
@@ -41,25 +41,25 @@ class Step:
     exit_code: int = 0
 
 
-def _ask(model: str, words: str, max_tokens: int, *, job: bool = False, show: str = "-i") -> str:
-    header = " -H \"x-job-id: $JOB\"" if job else ""
-    body = (
-        f'{{"model": "{model}", "max_tokens": {max_tokens}, "messages": [{{"role": "user", "content": "{words}"}}]}}'
-    )
+def _call(model: str, words: str, max_tokens: int, *, job: bool = False, show: str) -> str:
+    header = ' -H "x-job-id: $JOB"' if job else ""
+    body = f'{{"model": "{model}", "max_tokens": {max_tokens}, "messages": [{{"role": "user", "content": "{words}"}}]}}'
     return (
-        f"curl -s {show}$CREDITS_URL/v1/chat/completions -H \"Authorization: Bearer $TEAM_KEY\"{header} \\\n"
+        f'curl -s {show}$CREDITS_URL/v1/chat/completions -H "Authorization: Bearer $TEAM_KEY"{header} \\\n'
         f"    -H 'Content-Type: application/json' -d '{body}'"
     )
 
 
-_CHARGE = "-D - -o answer.json "
-_ONLY_CREDITS = " | grep -i x-credits"
-_REFUSED = ""
+_HEADERS = "-D - -o answer.json "
+_CREDITS = " | grep x-credits"
+_STATUS = "-w ' (%{http_code})' "
 
 DAY: tuple[str | Step, ...] = (
     "08:00  Create: a customer, what they may call, and what it costs them (US dollars per 1,000 tokens).",
     Step('litellm-credits org create sunrise --name "Sunrise Ltd"'),
-    Step("litellm-credits alias create smart --provider openai --model openai/gpt-4 --price-input 0.03 --price-output 0.06"),
+    Step(
+        "litellm-credits alias create smart --provider openai --model openai/gpt-4 --price-input 0.03 --price-output 0.06"
+    ),
     Step(
         "litellm-credits alias create quick --provider openai --model gpt-3.5-turbo --price-input 0.0005 --price-output 0.0015"
     ),
@@ -72,12 +72,12 @@ DAY: tuple[str | Step, ...] = (
     "09:00  Sell: 20 credits are paid. Sent twice by a nervous payment page, they come once.",
     Step('litellm-credits credits add sunrise-web 20 --reason "Invoice 1041" --idempotency-key invoice-1041'),
     Step('litellm-credits credits add sunrise-web 20 --reason "Invoice 1041" --idempotency-key invoice-1041'),
-    f"A promotional credit on top, good for the quick model only, and only for the next {TRIAL_SECONDS} seconds.",
+    f"A promotional credit on top, good for the quick model only, and only for {TRIAL_SECONDS} seconds: until $SOON.",
     Step(
         "litellm-credits grant create sunrise-web 1 --kind promotional --alias quick --expires-at $SOON --reason Trial"
     ),
     "The customer calls the quick model with any OpenAI client; what it cost is in the headers, and the trial pays.",
-    Step(_ask("quick", "Which of these invoices are overdue, and by how many days?", 8, show=_CHARGE) + _ONLY_CREDITS),
+    Step(_call("quick", "Which of these invoices are overdue, and by how many days?", 8, show=_HEADERS) + _CREDITS),
     Step("litellm-credits grant list sunrise-web"),
     "10:00  Cap: a job that may cost 5 credits and no more. They are held from now on.",
     Step(
@@ -87,18 +87,18 @@ DAY: tuple[str | Step, ...] = (
     Step("litellm-credits credits balance sunrise-web"),
     "A call of the job draws on them: 15 + 8 tokens cost 15 x 0.03 + 8 x 0.06 thousandths of a dollar, 0.93 credits.",
     Step(
-        _ask(
+        _call(
             "smart",
             "Please write one short sentence about the sales of this quarter, in plain words only.",
             8,
             job=True,
-            show=_CHARGE,
+            show=_HEADERS,
         )
-        + _ONLY_CREDITS,
+        + _CREDITS,
         keeps=(("CALL", r"x-credits-call-id: (\S+)"),),
     ),
     "11:00  Exceed: what is left of the cap does not pay for 1,000 tokens. Refused before the provider is asked, and told why.",
-    Step(_ask("smart", "And now the whole report.", 1000, job=True, show="") + "; echo"),
+    Step(_call("smart", "And now the whole report.", 1000, job=True, show=_STATUS)),
     "The job ends: what it did not need is free again.",
     Step("litellm-credits job complete $JOB completed"),
     "12:00  Refill: below 20 credits, ask for as much as makes 30, at most 100 a month. The request comes with the next sweep.",
@@ -115,15 +115,16 @@ DAY: tuple[str | Step, ...] = (
     Step('litellm-credits credits refund --call $CALL --credits 0.5 --reason "Ticket 78"', exit_code=1),
     "14:00  Suspend: its keys open nothing, at once and on every worker; and resume.",
     Step("litellm-credits team suspend sunrise-web"),
-    Step(_ask("quick", "Anybody there?", 8, show="") + "; echo"),
+    Step(_call("quick", "Anybody there?", 8, show=_STATUS)),
     Step("litellm-credits team resume sunrise-web"),
-    Step(_ask("smart", "Is anybody there?", 8, show=_CHARGE) + _ONLY_CREDITS),
+    Step(_call("smart", "Is anybody there?", 8, show=_HEADERS) + _CREDITS),
     "15:00  Expire: the trial has ended, and what was not spent of it is taken back.",
-    Step("litellm-credits grant list sunrise-web --limit 10", until="expired"),
+    Step("litellm-credits grant list sunrise-web", until="expired"),
+    Step("litellm-credits credits ledger sunrise-web --limit 3", until="expiry"),
     "17:00  Report: what the customer used, where every credit came from and went, and who changed what.",
     Step("litellm-credits team usage sunrise-web"),
     Step("litellm-credits credits ledger sunrise-web"),
-    Step("litellm-credits audit list --team sunrise-web --limit 5 --json | cut -c 1-600"),
+    Step("litellm-credits audit list --team sunrise-web --subject teams"),
     Step("litellm-credits credits balance sunrise-web"),
     "18:00  Every balance is computed again from the ledger, the grants, the jobs and the calls.",
     Step("litellm-credits verify 2>/dev/null"),

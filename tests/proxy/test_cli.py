@@ -5,6 +5,7 @@ import re
 import shlex
 from decimal import Decimal
 from pathlib import Path
+from string import Template
 from typing import Any
 from uuid import uuid4
 
@@ -69,6 +70,13 @@ def test_an_operators_day(shell: Shell, gateway: Gateway) -> None:
     assert shell.ok(f"credits add {name} 5 {once}") == shell.ok(f"credits add {name} 5 {once}")
     assert shell.json(f"credits balance {name}")["credits_allocated"] == Decimal("105.0000000001")
     assert "allocation" in shell.ok(f"credits ledger {name}")
+    trial = shell.json(f"grant create {name} 2 --kind promotional --job-type report --rollover-days 3")["grant"]
+    assert (trial["job_types"], trial["rollover_days"]) == (["report"], 3)
+    assert "promotional" in shell.ok(f"credits balance {name}")
+    assert shell.json(f"refill set {name} --period daily --credits 1 --starts-at 2100-01-01 --lapses")["lapses"] is True
+    assert shell.json(f"refill stop {name} --yes")["team_id"] == name
+    assert shell.json(f"refill show {name}")["refill"] is None
+    assert shell.ok(f"team refill-requests {name}").strip() == "None."
 
     shell.ok(f"team pause {name}")
     assert shell.json(f"team show {name}")["status"] == "paused"
@@ -82,24 +90,31 @@ def test_an_operators_day(shell: Shell, gateway: Gateway) -> None:
     audit = shell.ok(f"audit list --team {name}")
     assert "virtual_keys" in audit
     assert "127.0.0.1" in audit
+    assert '{"status":"paused"}' in audit
     shell.ok(f"org delete {name} --yes")
     assert shell.run(f"team show {name}").exit_code == 1
 
 
-def test_the_examples_of_the_documentation_work(shell: Shell) -> None:
+def test_the_examples_of_the_documentation_work(shell: Shell, gateway: Gateway) -> None:
     text = (Path(__file__).parents[2] / "docs/cli.md").read_text()
-    name, key_id = f"doc-{uuid4().hex[:8]}", ""
-    lines = [line.partition("#")[0] for line in text.splitlines() if line.startswith("litellm-credits ")]
-    assert len(lines) > 10
+    name = f"doc-{uuid4().hex[:8]}"
+    lines = [line.partition("  #")[0] for line in text.splitlines() if line.startswith("litellm-credits ")]
+    assert len(lines) > 20
+    ids: dict[str, str] = {}
     for line in lines:
         own = re.sub("acme|gpt-3.5-turbo|chat-fast", rf"{name}-\g<0>", line)  # other tests have such names too
-        said = shell.ok("", *shlex.split(own.replace("$KEY_ID", key_id))[1:])
-        if " key create " in line:
-            key_id = re.findall(r"key_id +(\S+)", said)[0]
+        own = own.replace(f"--model {name}-gpt-3.5-turbo", "--model ok")
+        said = shell.ok("", *shlex.split(Template(own).substitute(ids))[1:])
+        ids |= {what.upper(): id for what, id in re.findall(r"^ *(\w+_id) +(\S+)$", said, re.MULTILINE) if id != "-"}
+        if key := re.search(r"^virtual_key +(\S+)$", said, re.MULTILINE):
+            team = Team(gateway, f"{name}-acme-web", key[1])
+            if not team.calls():
+                team.chat(f"{name}-gpt-3.5-turbo")
+                ids["CALL_ID"] = str(team.calls()[0]["call_id"])
 
 
 def test_a_team_uses_its_own_key(shell: Shell, team: Team) -> None:
-    assert shell.ok(f"job list --key {team.key}").strip() == "None."
+    assert shell.ok(f"job list --key {team.key}").rstrip().endswith("None.")
     refused = shell.run(f"team list --key {team.key}")
     assert refused.exit_code == 1
     assert "needs the admin key" in refused.output
