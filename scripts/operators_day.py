@@ -21,7 +21,7 @@ from litellm_credits.errors import StartupRefused
 from litellm_credits.stack import Stack
 
 TRIAL_SECONDS = 15
-"""How long the promotional grant lives: until after the call that it pays for."""
+"""How long the promotional grant lives: the call that it pays for is made at once."""
 
 PATIENCE_SECONDS = 60
 """What comes by itself comes with the next sweep, which is due every 10 to 15 seconds."""
@@ -72,20 +72,13 @@ DAY: tuple[str | Step, ...] = (
     "09:00  Sell: 20 credits are paid. Sent twice by a nervous payment page, they come once.",
     Step('litellm-credits credits add sunrise-web 20 --reason "Invoice 1041" --idempotency-key invoice-1041'),
     Step('litellm-credits credits add sunrise-web 20 --reason "Invoice 1041" --idempotency-key invoice-1041'),
-    f"A promotional credit on top, good for the quick model only, and only for {TRIAL_SECONDS} seconds: until $SOON.",
-    Step(
-        "litellm-credits grant create sunrise-web 1 --kind promotional --alias quick --expires-at $SOON --reason Trial"
-    ),
-    "The customer calls the quick model with any OpenAI client; what it cost is in the headers, and the trial pays.",
-    Step(_call("quick", "Which of these invoices are overdue, and by how many days?", 8, show=_HEADERS) + _CREDITS),
-    Step("litellm-credits grant list sunrise-web"),
-    "10:00  Cap: a job that may cost 5 credits and no more. They are held from now on.",
+    "10:00  Cap: a job ($JOB) that may cost 5 credits and no more. They are held from now on.",
     Step(
         "litellm-credits job create report --team sunrise-web --credit-cap 5",
         keeps=(("JOB", r"job_id +(\S+)"),),
     ),
     Step("litellm-credits credits balance sunrise-web"),
-    "A call of the job draws on them: 15 + 8 tokens cost 15 x 0.03 + 8 x 0.06 thousandths of a dollar, 0.93 credits.",
+    "The customer calls with any OpenAI client; what it cost is in the headers. 15 + 8 tokens: 0.00045 + 0.00048 dollars.",
     Step(
         _call(
             "smart",
@@ -101,27 +94,33 @@ DAY: tuple[str | Step, ...] = (
     Step(_call("smart", "And now the whole report.", 1000, job=True, show=_STATUS)),
     "The job ends: what it did not need is free again.",
     Step("litellm-credits job complete $JOB completed"),
-    "12:00  Refill: below 20 credits, ask for as much as makes 30, at most 100 a month. The request comes with the next sweep.",
+    "12:00  Refund: half a credit of the call ($CALL), for a bad answer. More than it cost cannot be refunded.",
+    Step('litellm-credits credits refund --call $CALL --credits 0.5 --reason "Ticket 77" --idempotency-key ticket-77'),
+    Step('litellm-credits credits refund --call $CALL --credits 0.5 --reason "Ticket 78"', exit_code=1),
+    "13:00  Suspend: its keys open nothing, at once and on every worker; and resume.",
+    Step("litellm-credits team suspend sunrise-web"),
+    Step(_call("smart", "Is anybody there?", 8, show=_STATUS)),
+    Step("litellm-credits team resume sunrise-web"),
+    Step(_call("smart", "Is anybody there?", 8, show=_HEADERS) + _CREDITS),
+    f"14:00  Promote: a credit on top, good for the quick model only, and only until $SOON, in {TRIAL_SECONDS} seconds.",
+    Step(
+        "litellm-credits grant create sunrise-web 1 --kind promotional --alias quick --expires-at $SOON --reason Trial"
+    ),
+    "What expires is spent first.",
+    Step(_call("quick", "Which of these invoices are overdue, and by how many days?", 8, show=_HEADERS) + _CREDITS),
+    Step("litellm-credits grant list sunrise-web"),
+    "15:00  Refill: below 20 credits, ask for as much as makes 30, at most 100 a month.",
     Step("litellm-credits refill set sunrise-web --threshold 20 --target 30 --monthly-cap 100"),
+    "16:00  Expire: the trial has ended, and the next sweep took back what was not spent of it ...",
+    Step("litellm-credits credits ledger sunrise-web --limit 3", until="expiry"),
+    "... and asked for a refill ($REQUEST). It is paid; that may be said again, the credits come once.",
     Step(
         "litellm-credits refill requests --status open",
         keeps=(("REQUEST", r"([0-9a-f-]{36}) +sunrise-web"),),
         until="sunrise-web",
     ),
-    "It is paid; the answer to the request may be repeated, the credits come once.",
     Step('litellm-credits refill fulfil sunrise-web $REQUEST --reason "Invoice 1042"'),
-    "13:00  Refund: half a credit of the call, for a bad answer. More than it cost cannot be refunded.",
-    Step('litellm-credits credits refund --call $CALL --credits 0.5 --reason "Ticket 77" --idempotency-key ticket-77'),
-    Step('litellm-credits credits refund --call $CALL --credits 0.5 --reason "Ticket 78"', exit_code=1),
-    "14:00  Suspend: its keys open nothing, at once and on every worker; and resume.",
-    Step("litellm-credits team suspend sunrise-web"),
-    Step(_call("quick", "Anybody there?", 8, show=_STATUS)),
-    Step("litellm-credits team resume sunrise-web"),
-    Step(_call("smart", "Is anybody there?", 8, show=_HEADERS) + _CREDITS),
-    "15:00  Expire: the trial has ended, and what was not spent of it is taken back.",
-    Step("litellm-credits grant list sunrise-web", until="expired"),
-    Step("litellm-credits credits ledger sunrise-web --limit 3", until="expiry"),
-    "17:00  Report: what the customer used, where every credit came from and went, and who changed what.",
+    "17:00  Report: what the customer used, where every credit came from and went, who changed what, and what is left.",
     Step("litellm-credits team usage sunrise-web"),
     Step("litellm-credits credits ledger sunrise-web"),
     Step("litellm-credits audit list --team sunrise-web --subject teams"),
