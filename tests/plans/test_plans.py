@@ -168,7 +168,7 @@ def numbered(query: Query, params: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("name", ["hold_plain", "settle_plain"])
 def test_a_statement_of_every_call_is_parsed_once(name: str) -> None:
-    # psycopg keeps what it has read of a statement only within these limits; reading it costs a sixth of a millisecond.
+    # psycopg keeps what it has read of a statement only within these limits; reading it anew takes ten times as long.
     # hold and settle, for teams on terms, are longer.
     query, params = HOT[name]
     assert len(query) <= MAX_CACHED_STATEMENT_LENGTH
