@@ -31,6 +31,10 @@ end
 _DONE = re.compile(r"^DONE (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
 
 
+class CallsFailed(Exception):
+    """A proxy refused or lost calls: what was measured beside them means nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What one run of wrk saw. Latencies in milliseconds, `cpu_ms` the proxy's CPU time per call."""
@@ -56,7 +60,7 @@ def body(*, chunks: int = 0) -> dict[str, Any]:
 
 
 def wrk(side: Side, *, connections: int, seconds: float, chunks: int = 0) -> Load:
-    """Keep `connections` calls in flight for `seconds`. Any failed call ends the benchmark."""
+    """Keep `connections` calls in flight for `seconds`. Raises CallsFailed when one did."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT.replace("{key}", side.key).replace("{body}", json.dumps(body(chunks=chunks))))
         script.flush()
@@ -69,7 +73,7 @@ def wrk(side: Side, *, connections: int, seconds: float, chunks: int = 0) -> Loa
     assert found is not None, said
     calls, microseconds, p50, p99, failed = map(int, found.groups())
     if failed or not calls:
-        raise SystemExit(f"{failed} calls failed, {calls} ended within {seconds:.0f} s:\n{said}")
+        raise CallsFailed(f"{connections} connections: {failed} calls failed, {calls} ended within {seconds:.0f} s")
     return Load(calls, calls / microseconds * 1e6, p50 / 1000, p99 / 1000, cpu_seconds / calls * 1000)
 
 

@@ -88,6 +88,8 @@ class Report:
     """side → [(connections, p50 in ms)]"""
     growth: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     """statement → [(calls in the database, p50 in ms)]"""
+    failures: list[str] = field(default_factory=list)
+    """Why a part has no more measures."""
 
     def add(self, measure: Measure) -> None:
         """Keep a row, and say it at once."""
@@ -98,7 +100,8 @@ class Report:
         """All rows, in Markdown."""
         head = ("measure", "median", "rounds", "budget", "", "")
         rows = [head, ("---",) * len(head), *(measure.cells() for measure in self.measures)]
-        return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([*lines, *(f"\n**Stopped: {failure}**" for failure in self.failures)])
 
     def write(self) -> list[Path]:
         """The table, the figures behind it, and the drawings, into bench/results/; a quick run under names of its own."""
