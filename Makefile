@@ -17,7 +17,7 @@ run: $(VENV)/runtime
 	@$(BIN)/litellm-credits run
 
 test: $(VENV)/development
-	@command -v pgbouncer >/dev/null || sh scripts/packages.sh pgbouncer
+	@for tool in pgbouncer curl; do command -v $$tool >/dev/null || sh scripts/packages.sh $$tool; done
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/development

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from psycopg.rows import dict_row
 
 from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.verify import Report, verify
-from tests.ledger_rig import POLL_SECONDS, Rig, eventually, worker
+from tests.ledger_rig import POLL_SECONDS, Rig, Row, eventually, worker
 from tests.torture.journal import Journals
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * 3600)]
@@ -122,6 +123,7 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
     lease_seconds = 2.0
     start = Decimal(15)
     teams = [rig.team(f"team{n:02}", start, overdraft=n % 3, plan=PLANS[n % len(PLANS)]) for n in range(TEAMS)]
+    keys = [rig.key(team, credit_limit=25) for team in teams]
     events = max(6, min(60, OPERATIONS // 2000))
     began = time.monotonic()
     swarm = Swarm(rig, tmp_path, seed, teams, lease_seconds)
@@ -164,7 +166,14 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
             statuses[row["status"]] = statuses.get(row["status"], 0) + 1
     journals.audit_calls_known(call_ids)
     grants = rig.rows("SELECT * FROM credits.credit_transactions WHERE idempotency_key IS NOT NULL")
-    journals.audit_grants(grants)
+    journals.audit_grants([row for row in grants if not row["idempotency_key"].startswith("refill")])
+    audit_refills(rig, grants)
+    for key_id in keys:
+        key = rig.row("SELECT * FROM credits.virtual_keys WHERE key_id = %s", key_id)
+        used = (
+            "SELECT coalesce(sum(credits_charged - credits_refunded), 0) AS n FROM credits.llm_calls WHERE key_id = %s"
+        )
+        assert (key["credits_held"], key["credits_used"]) == (0, rig.row(used, key_id)["n"])
     for row in rig.rows("SELECT team_id, sum(credits_charged) AS charged FROM credits.jobs GROUP BY team_id"):
         expected_used[row["team_id"]] += row["charged"]
     for team in teams:
@@ -190,6 +199,21 @@ async def test_every_credit_is_explained_after_kills_and_broken_connections(data
     assert {"settled", "voided", "expired"} <= statuses.keys(), "the workload must meet every ending"
     assert {"held", "short", "none", "granted"} <= journals.answers.keys(), "the workload must meet every answer"
     rig.close()
+
+
+def audit_refills(rig: Rig, grants: list[Row]) -> None:
+    """Each period of a refill has begun once, none was left out, and each answered request was answered once."""
+    begun: dict[str, int] = {}
+    for row in grants:
+        if row["idempotency_key"].startswith("refill:"):
+            begun[row["team_id"]] = begun.get(row["team_id"], 0) + 1
+    refills = rig.rows("SELECT * FROM credits.refills")
+    assert refills, "the workload must meet refills"
+    assert begun == {refill["team_id"]: refill["periods"] for refill in refills}
+    assert all(refill["next_at"] > datetime.now(UTC) for refill in refills)
+    answered = [row["idempotency_key"] for row in grants if row["idempotency_key"].startswith("refill-request:")]
+    fulfilled = rig.rows("SELECT request_id FROM credits.refill_requests WHERE status = 'fulfilled'")
+    assert sorted(answered) == sorted(f"refill-request:{row['request_id']}" for row in fulfilled)
 
 
 async def progress(swarm: Swarm, operations: int) -> None:

@@ -24,7 +24,9 @@ from litellm_credits.errors import (
     BalanceTooLow,
     JobCannotBeHeld,
     JobClosed,
+    KeyLimitReached,
     LedgerUnavailable,
+    NotFound,
     NotOpen,
     NotRefundable,
     TooManyCallsInFlight,
@@ -35,11 +37,18 @@ from litellm_credits.jobs.sweep import Sweeper
 from litellm_credits.ledger.calls import Ending, Held
 from litellm_credits.ledger.grants import Grants, Terms
 from litellm_credits.ledger.ledger import Ledger
+from litellm_credits.ledger.refills import Refills, RefillTerms
 from litellm_credits.ledger.refunds import Refunds
-from litellm_credits.models import JobStatus
+from litellm_credits.models import JobStatus, RefillPeriod, RefillRequestStatus
 from tests.ledger_rig import hold_request, settle_of, void_of, worker
 
 STEP = Decimal("1e-10")
+REFILLS_BEGAN = datetime(2026, 11, 20, tzinfo=UTC)
+"""A refill that is set is as if it had been set then: the days since are caught up by whoever sweeps first, each once."""
+
+REFILL = RefillTerms(
+    period=RefillPeriod.daily, credits=Decimal(1), starts_at=REFILLS_BEGAN, threshold=Decimal(3), target=Decimal(6)
+)
 
 
 class Journal:
@@ -65,9 +74,19 @@ class Journal:
 class Client:
     """Does one operation after the other, as its dice say."""
 
-    def __init__(self, name: str, dice: Random, ledger: Ledger, journal: Journal, url: str, teams: list[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        dice: Random,
+        ledger: Ledger,
+        journal: Journal,
+        url: str,
+        teams: list[str],
+        limited_keys: dict[str, UUID],
+    ) -> None:
         self._ids = (f"{name}.{number}" for number in count())
         self._dice, self._ledger, self._journal, self._url, self._teams = dice, ledger, journal, url, teams
+        self._limited_keys = limited_keys
         self._ended: list[tuple[UUID, str]] = []
 
     async def run(self) -> None:
@@ -101,10 +120,11 @@ class Client:
         operation, credits = next(self._ids), Decimal(self._dice.randrange(3 * 10**10)).scaleb(-10)
         self._journal.want("hold", operation, team, credits)
         alias = self._dice.choice(["gpt", "gpt", "claude"])
-        request = hold_request(team, credits, litellm_call_id=operation, job_id=job_id, model_alias=alias)
+        key = {"key_id": self._limited_keys[team]} if self._dice.random() < 0.15 else {}
+        request = hold_request(team, credits, litellm_call_id=operation, job_id=job_id, model_alias=alias, **key)
         try:
             answer = await self._ledger.hold(request)
-        except (JobClosed, TooManyCallsInFlight, TooMuchHeld):
+        except (JobClosed, KeyLimitReached, TooManyCallsInFlight, TooMuchHeld):
             self._journal.told("refused", operation)
             return None
         if not isinstance(answer, Held):
@@ -162,7 +182,7 @@ class Client:
         operation, team, db = next(self._ids), self._dice.choice(self._teams), self._ledger._db
         credits = Decimal(self._dice.randrange(100, 5 * 10**10)).scaleb(-10)
         grants, soon = Grants(db), datetime.now(UTC) + timedelta(seconds=self._dice.uniform(0.5, 5))
-        what = self._dice.choice(["grant", "grant", "adjust", "refund", "refund", "void", "sweep"])
+        what = self._dice.choice(["grant", "grant", "adjust", "refund", "refund", "void", "sweep", "refill", "fulfil"])
         if what == "refund" and self._ended:
             call_id, team = self._dice.choice(self._ended)
             work = Refunds(db).refund(
@@ -186,6 +206,10 @@ class Client:
             self._journal.want("operate", operation, what)
             if what == "sweep":
                 await Sweeper(db).sweep()
+            elif what == "refill":
+                await Refills(db).set(team, REFILL)
+            elif what == "fulfil":
+                await self._fulfil(Refills(db), team)
             elif found := await grants.page(team, open=True, limit=5):
                 with suppress(NotOpen):
                     await grants.void(self._dice.choice(found).grant_id, team_id=team, reason="torture")
@@ -197,6 +221,15 @@ class Client:
             self._journal.told("granted", operation)
         except (BadInput, BalanceTooLow, NotRefundable):
             self._journal.told("refused", operation)
+
+    async def _fulfil(self, refills: Refills, team: str) -> None:
+        """Answer the team's open request, if there is one, twice at once: it is answered once."""
+        found = await refills.requests(team, status=RefillRequestStatus.open, before=None, limit=1)
+        for request in found:
+            work = [refills.fulfil(team, request.request_id, reason="torture") for _ in range(2)]
+            for outcome in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(outcome, BaseException) and not isinstance(outcome, NotOpen | NotFound):
+                    raise outcome
 
     async def _job(self) -> None:
         """A job with a price, a cap or both; calls at once on its hold; closed while some of them run, or left to expire."""
@@ -246,13 +279,20 @@ class Client:
 async def main() -> None:
     url, path, name, seed, operations, clients, lease_seconds, *teams = sys.argv[1:]
     journal = Journal(path, int(operations))
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        rows = await connection.execute(
+            "SELECT team_id, key_id FROM credits.virtual_keys WHERE credit_limit IS NOT NULL"
+        )
+        limited_keys = dict(await rows.fetchall())
     async with (
         worker(url, pool_size=int(clients), background=True, lease_seconds=float(lease_seconds)) as ledger,
         asyncio.TaskGroup() as work,
     ):
         for number in range(int(clients)):
             client = f"{name}.{number}"
-            work.create_task(Client(client, Random(f"{seed}/{client}"), ledger, journal, url, teams).run())
+            work.create_task(
+                Client(client, Random(f"{seed}/{client}"), ledger, journal, url, teams, limited_keys).run()
+            )
 
 
 if __name__ == "__main__":
