@@ -154,8 +154,9 @@ def test_the_watch_sees_a_scan(filled: psycopg.Connection[Any]) -> None:
 
 
 def scanned_whole(node: dict[str, Any]) -> set[str]:
-    """The big tables that a plan reads from end to end."""
-    found = {node["Relation Name"]} & BIG if node["Node Type"] == "Seq Scan" else set()
+    """The big tables that a plan reads from end to end, by themselves or by an index that it only filters."""
+    filtered = "Filter" in node and "Index Cond" not in node and node["Node Type"].startswith("Index")
+    found = {node["Relation Name"]} & BIG if filtered or node["Node Type"] == "Seq Scan" else set()
     return found.union(*(scanned_whole(child) for child in node.get("Plans", ())))
 
 

@@ -6,6 +6,8 @@
 -- A statement that waited for its lock has an older snapshot than the row it locked. So every row that counts is locked after the
 -- balance, which reads it anew, and amounts are written as computed from the locked rows, all of them: PostgreSQL checks
 -- constraints against the snapshot's version first, and would refuse a change that only fits the newest one.
+-- `status::text = 'held'` where a call is looked up by its id or job: with the enum, the planner takes the index of the held calls,
+-- which always looks tiny to it, and walks all that were held since the oldest snapshot (a backup's, say).
 
 -- name: hold_plain
 -- Reserve credits of the plain balance for a call and open its row (P1, P2): the short way, for a team without earmarked grants,
@@ -144,7 +146,7 @@ WITH account AS (
 SELECT balance.team_id IS NOT NULL AS held, d.team_id IS NOT NULL AS team_active, d.refusal, d.credits, d.available,
        d.key_available, d.calls_held, d.credits_earmarked > 0 OR d.on_job OR d.on_key OR job.calls_included AS on_terms, job.team_id AS job_team, job.status AS job_status,
        CASE WHEN d.on_job THEN (SELECT coalesce(sum(c.credits_held), 0) FROM credits.llm_calls c
-                                 WHERE d.refusal = 'short' AND c.job_id = %(job_id)s AND c.status = 'held')
+                                 WHERE d.refusal = 'short' AND c.job_id = %(job_id)s AND c.status::text = 'held')
             ELSE d.credits_held END AS held_by_others
   FROM (SELECT) AS always LEFT JOIN decision d ON true LEFT JOIN balance ON true LEFT JOIN job ON true;
 
@@ -179,7 +181,7 @@ WITH account AS (
          request_data = %(request_data)s, response_data = %(response_data)s, error = %(error)s,
          settled_at = now()
     FROM account
-   WHERE c.call_id = %(call_id)s AND c.team_id = account.team_id AND c.status = 'held' AND c.credits_held >= %(credits)s
+   WHERE c.call_id = %(call_id)s AND c.team_id = account.team_id AND c.status::text = 'held' AND c.credits_held >= %(credits)s
      AND NOT c.earmarked AND NOT c.drawn_on_job AND NOT c.counted_on_key
   RETURNING c.job_id, c.credits_held, c.credits_charged, c.credits_uncollected, c.flags
 ), balance AS (
@@ -330,7 +332,7 @@ SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credi
 -- Vouch again for holds of calls that are still in flight in this worker. Waits for nobody: a call that is locked is ending.
 UPDATE credits.llm_calls SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
  WHERE call_id IN (SELECT call_id FROM credits.llm_calls
-                    WHERE call_id = ANY(%(call_ids)s) AND status = 'held' FOR UPDATE SKIP LOCKED);
+                    WHERE call_id = ANY(%(call_ids)s) AND status::text = 'held' FOR UPDATE SKIP LOCKED);
 
 -- name: overdue_calls
 -- Calls whose lease has run out, the oldest first: the process died (DESIGN 2). The team's plan decides whether what was held is
@@ -596,7 +598,7 @@ SELECT job_id, team_id FROM credits.jobs
 -- name: calls_in_flight
 -- A job's, with what settle needs to void them.
 SELECT call_id, team_id, model_alias, pricing_input, pricing_output FROM credits.llm_calls
- WHERE job_id = %(job_id)s AND status = 'held' ORDER BY call_id;
+ WHERE job_id = %(job_id)s AND status::text = 'held' ORDER BY call_id;
 
 -- name: call_team
 SELECT team_id FROM credits.llm_calls WHERE call_id = %(call_id)s;
