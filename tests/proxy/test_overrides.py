@@ -245,3 +245,80 @@ def test_a_path_is_spelled_as_in_the_table_or_it_is_refused(team: Team, path: st
     if response.status_code != 200:
         assert response.status_code in (307, 400, 403, 404, 405), response.text
     team.check_books()
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("/v1/chat/completions", {"additional_drop_params": ["max_tokens"]}, "additional_drop_params"),
+        ("/v1/chat/completions", {"drop_params": True}, "drop_params"),
+        ("/v1/chat/completions", {"max_output_tokens": 65_000}, "max_output_tokens"),
+        ("/v1/chat/completions", {"candidate_count": 8}, "candidate_count"),
+        ("/v1/chat/completions", {"mcp_servers": [{}]}, "mcp_servers"),
+        ("/v1/completions", {"prompt": "hi", "tools": [{"x": 1}]}, "tools"),
+        ("/v1/completions", {"prompt": "hi", "max_completion_tokens": 60_000}, "max_completion_tokens"),
+        ("/v1/responses", {"input": "hi", "max_tokens": 60_000}, "max_tokens"),
+        ("/v1/responses", {"input": "hi", "n": 8}, "n"),
+        ("/v1/messages", {"max_tokens": 5, "n": 8}, "n"),
+        ("/v1/messages", {"max_tokens": 5, "inference_geo": "us"}, "inference_geo"),
+        ("/v1/images/generations", {"prompt": "x"}, "messages"),
+    ],
+)
+def test_what_an_endpoint_does_not_know_is_refused(
+    buyer: Team,  # noqa: F811
+    path: str,
+    more: dict[str, Any],
+    param: str,
+) -> None:
+    with_messages = {} if path in ("/v1/completions", "/v1/responses") else {"messages": text()}
+    response = post(buyer, path, {"model": "full:ok"} | with_messages | more)
+    assert response.status_code == 403, response.text
+    assert f'"param":"{param}"' in response.text
+    assert buyer.calls() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/audio/speech"]
+)
+def test_a_body_has_one_reading(buyer: Team, path: str) -> None:  # noqa: F811
+    """LiteLLM reads a form out of what is a JSON object to us."""
+    body = b'{"a":"&model=full:ok&input=LONG&z=","model":"full:ok","input":"x"}'
+    with buyer.http() as http:
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"):
+            response = http.post(path, content=body, headers={"content-type": kind})
+            assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_input"), kind
+        twice = [("content-type", "application/x-www-form-urlencoded"), ("content-type", "application/json")]
+        assert http.post(path, content=body, headers=twice).status_code == 422
+    assert buyer.calls() == []
+
+
+def test_metadata_does_not_choose_the_price(gateway: Gateway) -> None:
+    names = [f"pair-{uuid4().hex}-{which}" for which in ("dear", "cheap")]
+    for name, price in zip(names, (1, 0.0001), strict=True):
+        deployment = {"dear": "ok", "cheap": "cached-tokens"}[name.rpartition("-")[2]]
+        body = {"model_alias": name, "provider": "openai", "actual_model": deployment}
+        gateway.call("POST", "/api/models/aliases/create", body | {"pricing_input": price, "pricing_output": price})
+    gateway.call("POST", "/api/model-access-groups/create", {"group_name": names[0][:-5], "model_aliases": names})
+    team = gateway.team(groups=[names[0][:-5]])
+    body = {
+        "model": names[0][:-5],
+        "input": "hi",
+        "max_output_tokens": 50,
+        "metadata": {"model_group": "cached-tokens"},
+    }
+    assert post(team, "/v1/responses", body).status_code == 200
+    assert team.ended_call()["model_alias"] == names[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "hi", "metadata": []}),
+        ("/v1/embeddings", {"input": "hi", "metadata": "x"}),
+        ("/v1/responses", {"input": "hi", "metadata": {"tags": [{}]}}),
+        ("/v1/images/generations", {"prompt": "hi", "model": []}),
+    ],
+)
+def test_what_litellm_would_stumble_over_is_refused_first(buyer: Team, path: str, body: dict[str, Any]) -> None:  # noqa: F811
+    response = post(buyer, path, {"model": "full:ok"} | body)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_input")

@@ -219,7 +219,7 @@ def test_token_numbers_are_counted_one_by_one() -> None:
         ("completions", {"prompt": [1, 2, 3]}, None, 1),
         ("responses", {}, None, 1),
         ("responses", {"max_output_tokens": 16}, 16, 1),
-        ("messages", {"max_tokens": 9}, 9, 1),
+        ("messages", {"max_tokens": 9}, 16, 1),
         ("messages", {"max_tokens": None}, None, 1),
         ("generate_content", {}, None, 1),
         ("generate_content", {"generationConfig": {}}, None, 1),

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
+from openai.types.audio import SpeechCreateParams
+from openai.types.audio.transcription_create_params import TranscriptionCreateParamsBase
+
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
 from litellm_credits.endpoints.reading import field, refuse_fields, text_bytes
 from litellm_credits.errors import BadInput
@@ -17,6 +20,9 @@ _FEWEST_BYTES_A_SECOND = 750
 _UNCOMPRESSED = (1, 3)
 """Format tags of a WAV: whole numbers and floating-point numbers."""
 
+_MOST_CHANNELS, _HIGHEST_RATE, _MOST_BITS = 32, 768_000, 64
+"""Beyond any sound: what states more is not believed."""
+
 _MOST_SECONDS = Decimal(10**6)
 
 
@@ -25,6 +31,7 @@ class Speech(Endpoint):
 
     name = "speech"
     call_types = frozenset({"aspeech", "speech"})
+    fields = frozenset(SpeechCreateParams.__annotations__)
     tokens = False
     units = (Unit.CHARACTER, Unit.REQUEST)
     limits_output = False
@@ -55,6 +62,11 @@ class Transcription(Endpoint):
 
     name = "transcription"
     call_types = frozenset({"atranscription", "transcription"})
+    fields = frozenset(TranscriptionCreateParamsBase.__annotations__) | {
+        "stream",
+        "timestamp_granularities[]",
+        "include[]",
+    }
     form = True
     units = (Unit.SECOND, Unit.REQUEST)
     limits_output = False
@@ -64,6 +76,11 @@ class Transcription(Endpoint):
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
         file = body.get("file")
+        if file and file.get("flac"):
+            raise BadInput(
+                problem="FLAC cannot be metered: its size says nothing of its length. Send WAV, MP3 or another format.",
+                param="file",
+            )
         if not file:
             raise BadInput(problem="'file' must be an uploaded audio file.", param="file")
         seconds = file["bytes"] / Decimal(file["bytes_a_second"] or _FEWEST_BYTES_A_SECOND)
@@ -95,11 +112,32 @@ class Transcription(Endpoint):
 
 def bytes_a_second(sound: bytes) -> int | None:
     """Of an uncompressed WAV, how many bytes a second of it takes; None of anything else."""
-    at = sound.find(b"fmt ", 12, 4096)
-    if sound[:4] != b"RIFF" or at < 0 or len(sound) < at + 24:
+    found = _wav(sound)
+    return None if found is None else found[0]
+
+
+def _wav(sound: bytes) -> tuple[int, int] | None:
+    """Bytes a second, and where the sound begins, of an uncompressed WAV: its chunks one by one, as decoders read them."""
+    if sound[:4] != b"RIFF" or sound[8:12] != b"WAVE":
         return None
-    form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", sound, at + 8)
-    return channels * rate * bits // 8 or None if form in _UNCOMPRESSED else None
+    at, each = 12, None
+    while at + 8 <= len(sound):
+        name, size = struct.unpack_from("<4sI", sound, at)
+        if name == b"data":
+            return None if each is None else (each, at + 8)
+        if name == b"fmt ":
+            if size < 16 or at + 24 > len(sound):
+                return None
+            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", sound, at + 8)
+            sane = form in _UNCOMPRESSED and channels <= _MOST_CHANNELS and rate <= _HIGHEST_RATE and bits <= _MOST_BITS
+            each = (channels * rate * bits // 8 or None) if sane else None
+        at += 8 + size + size % 2
+    return None
+
+
+def is_flac(sound: bytes) -> bool:
+    """Whether it is FLAC, by itself or in Ogg."""
+    return sound[:4] == b"fLaC" or (sound[:4] == b"OggS" and b"FLAC" in sound[:64])
 
 
 def seconds_of(sound: bytes) -> Decimal | None:
@@ -107,8 +145,9 @@ def seconds_of(sound: bytes) -> Decimal | None:
 
     Uncompressed sound is as long as its bytes are, whatever its header says.
     """
-    each, start = bytes_a_second(sound), sound.find(b"data") + 8
-    if each is not None:
+    found = _wav(sound)
+    if found is not None:
+        each, start = found
         return _round(Decimal(len(sound) - start) / each)
     import soundfile  # noqa: PLC0415  (brings numpy with it, for one route)
 

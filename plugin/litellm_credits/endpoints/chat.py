@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeGuard
 
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatFields
+from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionFields
+
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
@@ -35,6 +38,7 @@ class Chat(Endpoint):
     name = "chat"
     call_types = frozenset({"acompletion", "completion"})
     asks_for_usage = True
+    fields = frozenset(ChatFields.__annotations__) | {"stream", "thinking", "top_k"}
     limits: ClassVar[tuple[str, ...]] = _CHAT_LIMITS
 
     def refuse(self, body: Mapping[str, Any]) -> None:
@@ -88,6 +92,7 @@ class Completions(Endpoint):
 
     name = "completions"
     call_types = frozenset({"atext_completion", "text_completion"})
+    fields = frozenset(CompletionFields.__annotations__) | {"stream"}
     asks_for_usage = True
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
@@ -183,7 +188,8 @@ def _message_bytes(message: Mapping[str, Any]) -> int | None:
 
 
 def _runs_at_the_client(tool: Mapping[str, Any]) -> bool:
-    return kind(tool) in ("function", "custom") or ("type" not in tool and "function" in tool)
+    known = set(tool) <= {"type", "function", "custom", "cache_control"}
+    return known and (kind(tool) in ("function", "custom") or ("type" not in tool and "function" in tool))
 
 
 def _written(choices: object) -> list[str]:

@@ -24,6 +24,18 @@ class Rerank(Endpoint):
 
     name = "rerank"
     call_types = frozenset({"rerank", "arerank"})
+    fields = frozenset(
+        {
+            "documents",
+            "max_chunks_per_doc",
+            "max_tokens_per_doc",
+            "model",
+            "query",
+            "rank_fields",
+            "return_documents",
+            "top_n",
+        }
+    )
     units = (Unit.QUERY, Unit.REQUEST)
     limits_output = False
 
@@ -66,6 +78,7 @@ class Ocr(Endpoint):
     name = "ocr"
     call_types = frozenset({"ocr", "aocr"})
     tokens = False
+    fields = frozenset({"document", "id", "image_limit", "image_min_size", "include_image_base64", "model", "pages"})
     units = (Unit.PAGE, Unit.REQUEST)
     limits_output = False
 
@@ -96,6 +109,7 @@ class PassThrough(Endpoint):
 
     name = "pass_through"
     call_types = frozenset({"pass_through_endpoint"})
+    fields = frozenset()
     tokens = False
     limits_output = False
     counts_itself = True

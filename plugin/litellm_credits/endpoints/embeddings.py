@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from openai.types import EmbeddingCreateParams, ModerationCreateParams
+
 from litellm_credits.endpoints.chat import joined
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
 from litellm_credits.endpoints.reading import TOKENS_PER_PART, field, text_bytes
@@ -11,6 +13,8 @@ from litellm_credits.errors import BadInput
 
 class Embeddings(Endpoint):
     """`/v1/embeddings`."""
+
+    fields = frozenset(EmbeddingCreateParams.__annotations__) | {"input_type"}
 
     name = "embeddings"
     call_types = frozenset({"aembedding", "embedding", "embeddings"})
@@ -37,6 +41,7 @@ class Moderations(Endpoint):
 
     name = "moderation"
     call_types = frozenset({"moderation", "amoderation"})
+    fields = frozenset(ModerationCreateParams.__annotations__)
     tokens = False
     limits_output = False
     counts_itself = True
@@ -57,9 +62,9 @@ def _input_tokens(value: object) -> int | None:
         for one in value:
             if isinstance(one, str):
                 total += TOKENS_PER_PART + text_bytes(one)
-            elif isinstance(one, list):
+            elif isinstance(one, list) and all(type(number) is int for number in one):
                 total += TOKENS_PER_PART + len(one)
-            elif isinstance(one, int):
+            elif type(one) is int:
                 total += 1
             else:
                 return None

@@ -59,6 +59,8 @@ class Endpoint:
     call_types: ClassVar[frozenset[str]]
     """What LiteLLM's hooks call it."""
     dialect: ClassVar[Dialect] = Dialect.OPENAI
+    fields: ClassVar[frozenset[str]]
+    """What a request may hold at its top. LiteLLM hands all else to the provider, or to an endpoint of its own, unbounded."""
     form: ClassVar[bool] = False
     """Whether requests are multipart forms; else they are JSON objects."""
     tokens: ClassVar[bool] = True

@@ -40,6 +40,7 @@ class GenerateContent(Endpoint):
     name = "generate_content"
     call_types = frozenset({"agenerate_content", "agenerate_content_stream", "generate_content"})
     dialect = Dialect.GOOGLE
+    fields = frozenset({"contents", "model", "safetySettings", "safety_settings", *_BESIDE_CONTENTS})
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         refuse_fields(body, _REFUSED)

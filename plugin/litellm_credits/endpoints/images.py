@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from openai.types.image_edit_params import ImageEditParamsBase
+from openai.types.image_generate_params import ImageGenerateParamsBase
+
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
 from litellm_credits.endpoints.reading import (
     TOKENS_PER_REPLY,
@@ -26,6 +29,7 @@ class ImageGeneration(Endpoint):
 
     name = "image_generation"
     call_types = frozenset({"image_generation", "aimage_generation"})
+    fields = frozenset(ImageGenerateParamsBase.__annotations__) | {"stream"}
     units = (Unit.IMAGE, Unit.REQUEST)
     limits_output = False
 
@@ -64,6 +68,7 @@ class ImageEdit(ImageGeneration):
 
     name = "image_edit"
     call_types = frozenset({"aimage_edit", "image_edit"})
+    fields = frozenset(ImageEditParamsBase.__annotations__) | {"stream"}
     form = True
 
     def _number(self, body: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from litellm_credits.endpoints.reading import (
     refuse_tools,
     whole,
 )
+from litellm_credits.endpoints.responses import LEAST_RESPONSE_TOKENS
 from litellm_credits.endpoints.sse import Events
 from litellm_credits.money import dumps
 
@@ -27,6 +28,28 @@ _TEXT_BLOCKS = {"text", "tool_use", "thinking", "redacted_thinking"}
 _BESIDE_MESSAGES = ("system", "tools", "tool_choice", "output_format", "output_config")
 _AT_THE_CLIENT = ("bash_", "text_editor_", "computer_", "memory_")
 _WRITTEN = ("text", "thinking", "name", "partial_json")
+_FIELDS = frozenset(
+    {
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "output_config",
+        "output_format",
+        "service_tier",
+        "stop_sequences",
+        "stream",
+        "system",
+        "temperature",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_p",
+    }
+)
+"""Anthropic's API reference, less what is stored or run at the provider."""
+
 _REFUSED = ("mcp_servers", "container", "context_management", "speed")
 
 
@@ -35,6 +58,7 @@ class Messages(Endpoint):
 
     name = "messages"
     call_types = frozenset({"anthropic_messages"})
+    fields = _FIELDS
     dialect = Dialect.ANTHROPIC
 
     def refuse(self, body: Mapping[str, Any]) -> None:
@@ -43,7 +67,9 @@ class Messages(Endpoint):
         refuse_stored(body.get("messages"), "messages")
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
-        return Demand(_prompt_bytes(body), whole(body, "max_tokens", least=1, most=MOST_OUTPUT_TOKENS), 1)
+        stated = whole(body, "max_tokens", least=1, most=MOST_OUTPUT_TOKENS)
+        # LiteLLM may answer through OpenAI's responses.
+        return Demand(_prompt_bytes(body), stated and max(stated, LEAST_RESPONSE_TOKENS), 1)
 
     def limit_output(self, request: dict[str, Any], tokens: int) -> None:
         request["max_tokens"] = tokens
@@ -120,4 +146,8 @@ def _is_text(block: Mapping[str, Any]) -> bool:
 
 def _runs_at_the_client(tool: Mapping[str, Any]) -> bool:
     stated = kind(tool)
+    if str(tool.get("name", "")).startswith(
+        "web_search"
+    ):  # on another vendor's model LiteLLM makes that vendor's search of it
+        return False
     return stated in (None, "custom", "function") or stated.startswith(_AT_THE_CLIENT)

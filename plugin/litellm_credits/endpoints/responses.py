@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
+
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
@@ -22,6 +24,9 @@ from litellm_credits.endpoints.reading import (
 )
 from litellm_credits.errors import ParameterNotAllowed
 from litellm_credits.money import dumps
+
+LEAST_RESPONSE_TOKENS = 16
+"""LiteLLM raises lower limits to this, the least that OpenAI takes."""
 
 _TEXT_PARTS = {"input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"}
 _TEXT_ITEMS = {
@@ -44,6 +49,7 @@ class Responses(Endpoint):
 
     name = "responses"
     call_types = frozenset({"aresponses", "responses"})
+    fields = frozenset(ResponseCreateParamsBase.__annotations__) | {"stream"}
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         # In the background nobody could settle it; conversations and prompts are the operator's, all teams share them.
@@ -53,11 +59,14 @@ class Responses(Endpoint):
         refuse_stored(given, "input")
         for index, item in enumerate(given if isinstance(given, list) else ()):
             # One that says nothing but an id refers to what is stored, whether it says so or not.
-            if isinstance(item, Mapping) and (kind(item) == "item_reference" or not {"type", "role"} & set(item)):
+            if isinstance(item, Mapping) and (
+                kind(item) == "item_reference" or (kind(item) is None and item.get("role") is None)
+            ):
                 raise ParameterNotAllowed(name="item_reference", param=f"input[{index}]")
 
     def demand(self, body: Mapping[str, Any]) -> Demand:
-        return Demand(_prompt_bytes(body), whole(body, "max_output_tokens", least=1, most=MOST_OUTPUT_TOKENS), 1)
+        stated = whole(body, "max_output_tokens", least=1, most=MOST_OUTPUT_TOKENS)
+        return Demand(_prompt_bytes(body), stated and max(stated, LEAST_RESPONSE_TOKENS), 1)
 
     def limit_output(self, request: dict[str, Any], tokens: int) -> None:
         request["max_output_tokens"] = tokens

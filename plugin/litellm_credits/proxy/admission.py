@@ -26,6 +26,10 @@ log = logging.getLogger("litellm_credits.proxy")
 DEFAULT_CONTEXT_TOKENS = 2_000_000
 """Context window assumed for a model that states none, for prompts whose tokens cannot be counted."""
 
+_BILLED_BY_TIME = ("gemini/", "vertex_ai/", "vertex_ai_beta/")
+_FROM_HEADERS = ("timeout", "stream_timeout", "num_retries", "max_retries", "provider_specific_header", "extra_headers")
+"""What LiteLLM takes from headers of the request; in its body these are refused."""
+
 _EXACT_MARGIN = Decimal("1.02")
 _MARGIN_TOKENS = 32
 
@@ -103,7 +107,7 @@ class Admissions:
         self, principal: Principal, endpoint: Endpoint, name: object, body: dict[str, Any], *, stream: bool
     ) -> Admission:
         if endpoint.routed:
-            refuse_overrides(body)
+            refuse_overrides(body, endpoint)
             if not endpoint.form:
                 check_stream(body)
         try:
@@ -114,6 +118,7 @@ class Admissions:
         resolution, catalog = await self._names.resolve(principal, name)
         candidates = self._names.candidates(resolution, catalog, principal, endpoint)
         _refuse_dearer_tiers(body, candidates)
+        _refuse_storage(body, candidates)
         output_tokens, written = self._output_bound(candidates, demand)
         windows = [one.deployment.context_tokens for one in candidates]
         window = max(window for window in windows if window) if all(windows) else DEFAULT_CONTEXT_TOKENS
@@ -234,10 +239,26 @@ def _refuse_dearer_tiers(body: dict[str, Any], candidates: tuple[Candidate, ...]
         raise ParameterNotAllowed(name="service_tier", param="service_tier")
 
 
+def _refuse_storage(body: object, candidates: tuple[Candidate, ...]) -> None:
+    """Refuse caching that the provider bills by time: Gemini's, which LiteLLM makes of cache_control, and unusually long ones."""
+    by_time = any(one.deployment.model.startswith(_BILLED_BY_TIME) for one in candidates)
+    if isinstance(body, dict):
+        control = body.get("cache_control")
+        if control is not None:
+            ttl = control.get("ttl") if isinstance(control, dict) else control
+            if by_time or ttl not in (None, "5m", "1h"):
+                raise ParameterNotAllowed(name="cache_control", param="cache_control")
+    for inner in body.values() if isinstance(body, dict) else body if isinstance(body, list) else ():
+        if isinstance(inner, dict | list):
+            _refuse_storage(inner, candidates)
+
+
 def _dispatch_only(admission: Admission, principal: Principal, request: dict[str, Any]) -> None:
     """Name the deployment that serves, the only ones that may stand in for it, and the limit that was held for."""
     if not admission.endpoint.routed:
         return
+    for name in _FROM_HEADERS:
+        request.pop(name, None)
     first, *others = admission.candidates
     request["model"] = first.deployment.name
     request["fallbacks"] = [one.deployment.name for one in others]

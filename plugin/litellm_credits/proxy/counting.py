@@ -3,13 +3,12 @@
 LiteLLM runs no hook for these routes, so the ring writes the deployment's name into the request before LiteLLM sees it.
 """
 
-from typing import Any
-
 from starlette.types import Receive, Scope
 
-from litellm_credits.api.bodies import replayed
-from litellm_credits.errors import BadInput, MalformedJson
-from litellm_credits.money import dumps, loads
+from litellm_credits.api.bodies import parse, replayed
+from litellm_credits.endpoints.table import PRICED
+from litellm_credits.errors import BadInput
+from litellm_credits.money import dumps
 from litellm_credits.proxy.bodies import redirected, whole_body
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.request import refuse_overrides
@@ -39,13 +38,11 @@ class TokenCounts:
         if not isinstance(caller, Principal):
             return scope, receive
         body = await whole_body(receive)
-        try:
-            request: Any = loads(body)
-        except (ValueError, RecursionError) as problem:
-            raise MalformedJson(problem=str(problem)[:200]) from None
+        request = parse(body)
         if not isinstance(request, dict):
             raise BadInput(problem="The request body must be a JSON object.")
-        refuse_overrides(request)
+        assert call.match is not None
+        refuse_overrides(request, PRICED["messages" if call.match.model is None else "generate_content"])
         assert call.match is not None
         named = call.match.model
         resolution, _ = await self._names.resolve(caller, request.get("model") if named is None else named)

@@ -32,8 +32,8 @@ log = logging.getLogger("litellm_credits.proxy")
 _CLIENT_CLOSED_REQUEST = 499
 """LiteLLM's status for a call that it cancelled because the client hung up (cancel_on_disconnect)."""
 
-_METADATA = ("metadata", "litellm_metadata")
-"""Where LiteLLM keeps its own facts of a call; which of the two depends on the endpoint."""
+_METADATA = ("litellm_metadata", "metadata")
+"""Where LiteLLM keeps its own facts of a call: in the first, and then the second is the client's own; or else in the second."""
 
 
 class CreditsHooks(CustomLogger):

@@ -10,9 +10,9 @@ from typing import Any
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from starlette.types import Receive, Scope
 
-from litellm_credits.api.bodies import replayed
-from litellm_credits.errors import BadInput, MalformedJson, TeamOnly
-from litellm_credits.money import dumps, loads
+from litellm_credits.api.bodies import parse, replayed
+from litellm_credits.errors import BadInput, TeamOnly
+from litellm_credits.money import dumps
 from litellm_credits.proxy.bodies import redirected, whole_body
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.request import parse_job_id, parse_purpose
@@ -66,10 +66,7 @@ def parse_call(body: bytes) -> dict[str, Any]:
     Raises:
         MalformedJson, BadInput: it is none.
     """
-    try:
-        request = loads(body)
-    except (ValueError, RecursionError) as problem:
-        raise MalformedJson(problem=str(problem)[:200]) from None
+    request = parse(body)
     if not isinstance(request, dict):
         raise BadInput(problem="The request body must be a JSON object.")
     return request

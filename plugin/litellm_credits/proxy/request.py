@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from litellm.types.utils import all_litellm_params
 
-from litellm_credits.endpoints.audio import bytes_a_second, seconds_of
+from litellm_credits.endpoints.audio import bytes_a_second, is_flac, seconds_of
 from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.errors import BadInput, NotFound, ParameterNotAllowed
 from litellm_credits.proxy.call import Call
@@ -73,6 +73,7 @@ async def _form(request: dict[str, Any]) -> dict[str, Any]:
             if name == "file":
                 sound = given.getvalue()
                 body[name]["bytes_a_second"] = bytes_a_second(sound)
+                body[name]["flac"] = is_flac(sound)
                 body[name]["seconds"] = await asyncio.to_thread(seconds_of, sound)
     return body
 
@@ -82,14 +83,14 @@ def _size(file: BytesIO) -> dict[str, Any]:
     return {"filename": str(getattr(file, "name", "")), "bytes": head.nbytes}
 
 
-def refuse_overrides(body: dict[str, Any]) -> None:
-    """Refuse what would let the request choose a deployment or a price, or not be counted.
+def refuse_overrides(body: dict[str, Any], endpoint: Endpoint) -> None:
+    """Refuse what would let the request choose a deployment or a price, or not be counted, and what the endpoint does not know.
 
     Raises:
         ParameterNotAllowed: naming the field.
     """
     for name in body:
-        if name in _OPERATORS or name.startswith(("mock_", "_")):
+        if name not in endpoint.fields or name in _OPERATORS or name.startswith(("mock_", "_")):
             raise ParameterNotAllowed(name=name, param=name)
 
 

@@ -6,14 +6,14 @@ are resolved here (P5).
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from litellm_credits.endpoints.endpoint import Dialect
-from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError
+from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError, MalformedJson
 from litellm_credits.metrics import ENDED_BY_RING
 from litellm_credits.money import plain
 from litellm_credits.proxy.answers import partial_answer, whole_answer
@@ -81,7 +81,9 @@ class Ring:
         try:
             if _is_bounded(call):
                 self._check_length(call)
-                receive = self._checked(call, receive)
+                receive = self._checked(
+                    call, receive, [value for name, value in scope["headers"] if name == b"content-type"]
+                )
             for rewriter in self._rewriters:
                 if rewriter.takes(call):
                     scope, receive = await rewriter.rewrite(call, scope, receive)
@@ -113,14 +115,22 @@ class Ring:
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise BodyTooLarge(limit_bytes=self._max_body_bytes)
 
-    def _checked(self, call: Call, receive: Receive) -> Receive:
+    def _checked(self, call: Call, receive: Receive, types: list[bytes]) -> Receive:
         """`receive`, refusing bodies that are too long without saying so, or of another kind than the endpoint takes."""
         endpoint = call.endpoint
         json = endpoint is not None and endpoint.routed and not endpoint.form
         seen = 0
         refusal: CreditsError | None = None
-        if endpoint is not None and endpoint.form and not _is_form(call.headers):
+        if (
+            endpoint is not None
+            and endpoint.form
+            and not all(_is(kind, b"multipart/form-data") for kind in types or [b""])
+        ):
             refusal = BadInput(problem="The request body must be a form (multipart/form-data).")
+        if json and not all(
+            _is(kind, b"application/json") for kind in types
+        ):  # LiteLLM would read another body than we do
+            refusal = BadInput(problem="The request body must be a JSON object (Content-Type: application/json).")
 
         async def checked() -> Message:
             nonlocal seen, refusal
@@ -133,6 +143,8 @@ class Ring:
                 if not seen and body and not body.lstrip().startswith(b"{"):
                     refusal = BadInput(problem="The request body must be a JSON object.")
                 call.received += body
+                if not message.get("more_body") and refusal is None:
+                    refusal = _malformed(call.received)
             seen += len(body)
             if seen > self._max_body_bytes:
                 refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
@@ -149,8 +161,28 @@ def _is_bounded(call: Call) -> bool:
     return call.path.startswith("/api/") or (call.match is not None and call.match.route.access is not Access.REFUSED)
 
 
-def _is_form(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-type", "").lower().startswith("multipart/form-data")
+def _is(content_type: bytes, kind: bytes) -> bool:
+    return content_type.lower().partition(b";")[0].strip() == kind
+
+
+def _malformed(body: bytearray) -> CreditsError | None:
+    """What LiteLLM would stumble over before it asks anybody."""
+    try:
+        request = orjson.loads(body)
+    except ValueError as problem:
+        return MalformedJson(problem=str(problem)[:200])
+    if not isinstance(request, dict):
+        return BadInput(problem="The request body must be a JSON object.")
+    if not isinstance(request.get("model"), str | None):
+        return BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
+    metadata = request.get("metadata")
+    if not isinstance(metadata, dict | None) or (metadata and "tags" in metadata and not _is_texts(metadata["tags"])):
+        return BadInput(problem="'metadata' must be an object, and its 'tags' a list of texts.", param="metadata")
+    return None
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 class _Outgoing:
