@@ -196,7 +196,7 @@ def test_bad_bodies_are_refused_before_anything_is_held(team: Team) -> None:
             ({"model": "ok", "messages": message, "max_completion_tokens": -5}, 422, "max_completion_tokens"),
             ({"model": "ok", "messages": message, "stream": "yes"}, 422, "stream"),
             ({"messages": message}, 422, "model"),
-            ({"model": ["ok"], "messages": message}, 400, "model"),
+            ({"model": ["ok"], "messages": message}, 422, "model"),
         ):
             response = http.post("/v1/chat/completions", json=body)
             assert (response.status_code, response.json()["error"]["param"]) == (status, param), (body, response.text)
