@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,13 @@ async def worker(url: str, *, pool_size: int = 8, background: bool = False, **se
             with suppress(asyncio.CancelledError):
                 await running
         await db.close()
+
+
+@asynccontextmanager
+async def workers(url: str, count: int) -> AsyncIterator[list[Ledger]]:
+    """So many proxies: what one of them does at once goes into one statement, what many do into as many."""
+    async with AsyncExitStack() as up:
+        yield [await up.enter_async_context(worker(url, pool_size=2)) for _ in range(count)]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.ledger_rig import Rig, eventually, hold_request, locked, settle_of, void_of, worker
+from tests.ledger_rig import Rig, eventually, hold_request, locked, settle_of, void_of, worker, workers
 
 from litellm_credits.errors import (
     BadInput,
@@ -164,10 +164,11 @@ async def test_concurrent_holds_share_grants_and_balance_exactly(rig: Rig, ledge
     team = rig.team(credits="1.1")
     for credits in ("0.5", "0.7"):
         await give(grants, team, credits, expires_at=TOMORROW)
-    async with locked(rig.url, team):
-        holds = [asyncio.create_task(ledger.hold(hold_request(team, "0.3"))) for _ in range(12)]
-        await eventually(lambda: rig.waiting_for_locks() >= 12)
-    outcomes = await asyncio.gather(*holds)
+    async with workers(rig.url, 12) as many:
+        async with locked(rig.url, team):
+            holds = [asyncio.create_task(one.hold(hold_request(team, "0.3"))) for one in many]
+            await eventually(lambda: rig.waiting_for_locks() >= 12)
+        outcomes = await asyncio.gather(*holds)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 7  # of 2.3
     await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.25")) for call_id in calls))
@@ -377,10 +378,11 @@ async def test_calls_of_a_capped_job_draw_on_its_hold_and_never_above_it(
     await give(grants, team, "0.5", expires_at=TOMORROW)
     capped = await job(jobs, team, credit_cap=Decimal(1))
     assert balance(rig, team)[2] == 1
-    async with locked(rig.url, team):
-        holds = [asyncio.create_task(ledger.hold(hold_request(team, "0.3", job_id=capped.job_id))) for _ in range(10)]
-        await eventually(lambda: rig.waiting_for_locks() >= 10)
-    outcomes = await asyncio.gather(*holds)
+    async with workers(rig.url, 10) as many:
+        async with locked(rig.url, team):
+            holds = [asyncio.create_task(one.hold(hold_request(team, "0.3", job_id=capped.job_id))) for one in many]
+            await eventually(lambda: rig.waiting_for_locks() >= 10)
+        outcomes = await asyncio.gather(*holds)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 3
     refused = await ledger.hold(hold_request(team, "0.3", job_id=capped.job_id))
@@ -493,10 +495,11 @@ async def test_holds_and_settles_racing_the_end_of_their_job(rig: Rig, ledger: L
 
 async def test_no_more_calls_in_flight_than_the_plan_allows(rig: Rig, ledger: Ledger) -> None:
     team = rig.team(plan={"max_calls_in_flight": 3})
-    async with locked(rig.url, team):
-        holds = [asyncio.create_task(ledger.hold(hold_request(team, "0.1"))) for _ in range(8)]
-        await eventually(lambda: rig.waiting_for_locks() >= 8)
-    outcomes = await asyncio.gather(*holds, return_exceptions=True)
+    async with workers(rig.url, 4) as many:
+        async with locked(rig.url, team):
+            holds = [asyncio.create_task(one.hold(hold_request(team, "0.1"))) for one in many * 2]
+            await eventually(lambda: rig.waiting_for_locks() >= 4)
+        outcomes = await asyncio.gather(*holds, return_exceptions=True)
     assert sum(isinstance(outcome, Held) for outcome in outcomes) == 3
     assert sum(isinstance(outcome, TooManyCallsInFlight) for outcome in outcomes) == 5
     call_id = next(outcome.call_id for outcome in outcomes if isinstance(outcome, Held))
@@ -517,10 +520,11 @@ async def test_no_more_is_held_than_the_plan_s_share(rig: Rig, ledger: Ledger, j
 async def test_key_spends_no_more_than_its_limit(rig: Rig, ledger: Ledger) -> None:
     team = rig.team()
     key_id = rig.key(team, credit_limit=1)
-    async with locked(rig.url, team):
-        holds = [asyncio.create_task(ledger.hold(hold_request(team, "0.4", key_id=key_id))) for _ in range(6)]
-        await eventually(lambda: rig.waiting_for_locks() >= 6)
-    outcomes = await asyncio.gather(*holds, return_exceptions=True)
+    async with workers(rig.url, 6) as many:
+        async with locked(rig.url, team):
+            holds = [asyncio.create_task(one.hold(hold_request(team, "0.4", key_id=key_id))) for one in many]
+            await eventually(lambda: rig.waiting_for_locks() >= 6)
+        outcomes = await asyncio.gather(*holds, return_exceptions=True)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 2
     assert sum(isinstance(outcome, KeyLimitReached) for outcome in outcomes) == 4

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from tests.ledger_rig import Relay, Rig, eventually, hold_request, locked, settle_of, void_of, worker
+from tests.ledger_rig import Relay, Rig, eventually, hold_request, locked, settle_of, void_of, worker, workers
 
 from litellm_credits.errors import (
     BalanceTooLow,
@@ -157,14 +157,14 @@ async def test_first_hold_starts_its_job_and_later_ones_do_not_restart_it(rig: R
     assert rig.row("SELECT status, started_at FROM credits.jobs") == started
 
 
-async def test_as_many_concurrent_holds_as_the_balance_has_room_for(
-    rig: Rig, ledger: Ledger, other_worker: Ledger
-) -> None:
+@pytest.mark.parametrize("at_once", [1, 4], ids=lambda n: f"{n} in a statement")
+async def test_as_many_concurrent_holds_as_the_balance_has_room_for(rig: Rig, at_once: int) -> None:
     team = rig.team(credits="2.1")
-    async with locked(rig.url, team):  # so that they all start from the same, soon stale, snapshot
-        holds = [asyncio.create_task(one.hold(hold_request(team, "0.3"))) for one in (ledger, other_worker) * 12]
-        await eventually(lambda: rig.waiting_for_locks() >= 24)
-    outcomes = await asyncio.gather(*holds)
+    async with workers(rig.url, 12) as many:
+        async with locked(rig.url, team):  # so that they all start from the same, soon stale, snapshot
+            holds = [asyncio.create_task(one.hold(hold_request(team, "0.3"))) for one in many * at_once]
+            await eventually(lambda: rig.waiting_for_locks() >= 12)
+        outcomes = await asyncio.gather(*holds)
     assert sum(isinstance(outcome, Held) for outcome in outcomes) == 7
     assert rig.money(team) == (Decimal("2.1"), 0, Decimal("2.1"))
     assert {outcome.available for outcome in outcomes if isinstance(outcome, Held)} == {
@@ -423,11 +423,101 @@ async def test_charges_above_their_holds_racing_never_overdraw(rig: Rig, ledger:
             asyncio.create_task((ledger, other_worker)[place % 2].end(settle_of(call_id, team, "1.7")))
             for place, call_id in enumerate(call_ids)
         ]
-        await eventually(lambda: rig.waiting_for_locks() >= 10)
+        await eventually(lambda: rig.waiting_for_locks() >= 6)  # those of one worker go together
     receipts = await asyncio.gather(*settles)
     assert sum(receipt.charged for receipt in receipts if receipt) == 10
     assert sum(receipt.uncollected for receipt in receipts if receipt) == 7
     assert rig.money(team) == (10, 10, 0)
+
+
+# Many at once ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_comes_at_once_goes_in_one_statement_and_each_call_is_explained(rig: Rig, ledger: Ledger) -> None:
+    teams = [rig.team(f"team-{n}", credits=1) for n in range(3)]
+    outcomes = await asyncio.gather(*(ledger.hold(hold_request(team, "0.3")) for team in teams * 4))
+    calls = [(outcome.call_id, team) for outcome, team in zip(outcomes, teams * 4, strict=True) if isinstance(outcome, Held)]
+    assert len(calls) == 9, "three of each fit"
+    assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 1
+    receipts = await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.2")) for call_id, team in calls))
+    assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 1
+    for team in teams:
+        assert rig.money(team) == (1, Decimal("0.6"), 0)
+        of_team = [receipt for receipt, (_, other) in zip(receipts, calls, strict=True) if receipt and other == team]
+        assert [receipt.remaining for receipt in of_team] == [Decimal("0.8"), Decimal("0.6"), Decimal("0.4")]
+        assert [receipt.available for receipt in of_team] == [Decimal("0.2"), Decimal("0.3"), Decimal("0.4")]
+
+
+async def test_a_small_hold_behind_one_that_does_not_fit_is_held_all_the_same(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team(credits=1)
+    large, small = await asyncio.gather(ledger.hold(hold_request(team, 2)), ledger.hold(hold_request(team, "0.4")))
+    assert isinstance(large, Short)
+    assert isinstance(small, Held)
+    assert rig.money(team) == (1, 0, Decimal("0.4"))
+
+
+async def test_a_locked_team_keeps_no_other_waiting(rig: Rig, ledger: Ledger) -> None:
+    waiting, free = rig.team(), rig.team("beta")
+    mine = await held(ledger, waiting, 1)
+    async with locked(rig.url, waiting):
+        hold = asyncio.create_task(ledger.hold(hold_request(waiting, 1)))
+        settle = asyncio.create_task(ledger.end(settle_of(mine, waiting, 1)))
+        await eventually(lambda: rig.waiting_for_locks() == 2)
+        call_id = await held(ledger, free, 1)
+        assert await ledger.end(settle_of(call_id, free, 1)) is not None
+        assert not hold.done()
+        assert not settle.done()
+    assert isinstance(await hold, Held)
+    assert await settle is not None
+
+
+async def test_a_call_ended_twice_at_once_is_charged_once(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team()
+    call_id = await held(ledger, team, 1)
+    receipts = await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.5")) for _ in range(3)))
+    assert sum(receipt is not None for receipt in receipts) == 1
+    assert rig.money(team) == (10, Decimal("0.5"), 0)
+
+
+async def test_a_hold_that_fails_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:
+    team, other = rig.team(), rig.team("beta")
+    job_id = rig.job(team)
+    async with locked(rig.url, team) as admin:
+        holds = [
+            asyncio.create_task(ledger.hold(hold_request(team, 1, job_id=job_id))),
+            asyncio.create_task(ledger.hold(hold_request(team, 1))),
+            asyncio.create_task(ledger.hold(hold_request(other, 1))),
+        ]
+        await eventually(rig.waiting_for_locks)
+        await admin.execute("DELETE FROM credits.jobs")
+    refused, *fine = await asyncio.gather(*holds, return_exceptions=True)
+    assert isinstance(refused, NotFound)
+    assert all(isinstance(outcome, Held) for outcome in fine)
+    assert (rig.money(team), rig.money(other)) == ((10, 0, 1), (10, 0, 1))
+
+
+async def test_an_ending_that_cannot_be_stored_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team()
+    call_ids = [await held(ledger, team, 1) for _ in range(3)]
+    endings = [settle_of(call_id, team, "0.5") for call_id in call_ids]
+    endings[1] = settle_of(call_ids[1], team, "0.5", resolved_model="gpt\x00")
+    assert None not in await asyncio.gather(*(ledger.end(ending) for ending in endings))
+    assert [rig.call(call_id)["flags"] for call_id in call_ids] == [[], ["details_dropped"], []]
+    assert rig.money(team) == (10, Decimal("1.5"), 0)
+
+
+async def test_a_cancelled_hold_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team()
+    async with locked(rig.url, team):
+        holds = [asyncio.create_task(ledger.hold(hold_request(team, 1))) for _ in range(3)]
+        await eventually(rig.waiting_for_locks)
+        holds[1].cancel()
+        await asyncio.wait(holds[1:2])
+    first, _, third = await asyncio.gather(*holds, return_exceptions=True)
+    assert isinstance(first, Held)
+    assert isinstance(third, Held)
+    await ledger.drain()
+    assert rig.money(team) == (10, 0, 2)
 
 
 # Endings whose details cannot be stored -------------------------------------------------------------------------------

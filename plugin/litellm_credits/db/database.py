@@ -154,12 +154,14 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
         try:
-            async with self._pool.connection() as connection:
-                try:
-                    yield connection
-                except errors.ReadOnlySqlTransaction:
-                    await connection.close()  # a demoted primary: the pool must look for the new one
-                    raise
+            connection = await self._pool.getconn()
+            try:
+                yield connection
+            except errors.ReadOnlySqlTransaction:
+                await connection.close()  # a demoted primary: the pool must look for the new one
+                raise
+            finally:  # they commit by themselves, so that the pool's own context would only cost a turn
+                await self._pool.putconn(connection)
         except _UNDONE:
             raise
         except _UNREACHABLE as problem:

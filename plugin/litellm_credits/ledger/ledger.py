@@ -10,6 +10,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ from litellm_credits.errors import (
     TooMuchHeld,
 )
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
+from litellm_credits.ledger.coalescer import Coalescer
 from litellm_credits.metrics import (
     BOUND_EXCEEDED,
     CALLS_ENDED,
@@ -41,7 +43,7 @@ from litellm_credits.metrics import (
     SETTLES_LOST,
     UNCOLLECTED,
 )
-from litellm_credits.money import dumps, plain
+from litellm_credits.money import dumps, plain, written
 from litellm_credits.settings import Settings
 
 log = logging.getLogger("litellm_credits.ledger")
@@ -53,6 +55,30 @@ _MOST_REMEMBERED = 10_000
 _FIRST_RETRY_SECONDS = 0.1
 _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
+
+
+_HOLD_FIELDS = (
+    *("team_id", "key_id", "job_id", "credits", "endpoint", "stream", "requested_model", "model_group_used", "model_alias"),
+    *("pricing_input", "pricing_output", "purpose", "litellm_call_id"),
+)
+_ENDING_FIELDS = tuple(Ending.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A hold to be tried the short way. `available`: what the team could be held for beside it; None: the short way cannot tell."""
+
+    call_id: UUID
+    request: HoldRequest
+    available: asyncio.Future[Decimal | None]
+
+    def answer(self, available: Decimal | None) -> None:
+        if not self.available.done():  # cancelled by its caller
+            self.available.set_result(available)
+
+    def fail(self, problem: Exception) -> None:
+        if not self.available.done():
+            self.available.set_exception(problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +102,8 @@ class Ledger:
         """The calls held here, and whether they were held the short way."""
         self._on_terms: set[str] = set()
         """Teams that the short way of holding served last in vain: what they hold depends on grants, jobs or keys."""
+        self._holds = Coalescer(self._hold_plain, team_of=lambda hold: hold.request.team_id)
+        self._settles = Coalescer(self._settle_plain, team_of=lambda write: write.ending.team_id)
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
         self._repeating = asyncio.Lock()
@@ -104,14 +132,15 @@ class Ledger:
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
         self._in_flight[call_id] = False
-        params = self._hold_params(call_id, request)
         try:
             if request.team_id not in self._on_terms:
-                row = await self._db.one(_SQL.hold_plain, params)
-                if row is not None:
+                hold = _Hold(call_id, request, asyncio.get_running_loop().create_future())
+                self._holds.add(hold)
+                available = await hold.available
+                if available is not None:
                     self._in_flight[call_id] = True
-                    return Held(call_id, request.credits, row["available"])
-            row = await self._db.one(_SQL.hold, params)
+                    return Held(call_id, request.credits, available)
+            row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
         except psycopg.Error:  # the database refused it: nothing is held
             self._in_flight.pop(call_id, None)
             raise
@@ -130,6 +159,25 @@ class Ledger:
         self._in_flight.pop(call_id, None)
         HOLDS_REFUSED.labels(row["refusal"] or "team").inc()
         return _refused(row, request)
+
+    async def _hold_plain(self, holds: list[_Hold]) -> None:
+        """Try these holds the short way, all in one statement."""
+        records = [
+            {"n": n, "call_id": hold.call_id} | {name: getattr(hold.request, name) for name in _HOLD_FIELDS}
+            for n, hold in enumerate(holds)
+        ]
+        vouching = {"worker_id": self._worker_id, "lease_seconds": self._lease_seconds}
+        try:
+            rows = await self._db.all(_SQL.hold_plain, {"calls": dumps(records).decode()} | vouching)
+        except (psycopg.Error, TypeError):  # of one of them: nothing is held, and each by itself finds out why
+            rows = []
+        except Exception as problem:
+            for hold in holds:
+                hold.fail(problem)
+            return
+        available = {row["n"]: row["available"] for row in rows}
+        for n, hold in enumerate(holds):
+            hold.answer(available.get(n))
 
     async def rehearse(self, request: HoldRequest) -> Held | Short:
         """What `hold` would answer now. Nothing stays reserved.
@@ -163,14 +211,14 @@ class Ledger:
         does not cancel the ending.
         """
         done = self._write(ending)
-        try:
-            return await asyncio.wait_for(asyncio.shield(done), self._settle_wait_seconds)
-        except TimeoutError:
-            SETTLES_LATE.inc()
-            log.error(
-                "call %s: its settle is late, the ledger does not answer; it is repeated until it does", ending.call_id
-            )
-            return None
+        await asyncio.wait((done,), timeout=self._settle_wait_seconds)
+        if done.done():
+            return done.result()
+        SETTLES_LATE.inc()
+        log.error(
+            "call %s: its settle is late, the ledger does not answer; it is repeated until it does", ending.call_id
+        )
+        return None
 
     def end_soon(self, ending: Ending) -> None:
         """As `end`, without waiting: for callers that are being cancelled."""
@@ -185,19 +233,44 @@ class Ledger:
 
     def _write(self, ending: Ending, *, unknown: HoldRequest | None = None) -> asyncio.Future[Receipt | None]:
         write = _Write(ending, asyncio.get_running_loop().create_future(), unknown)
-        self.in_background(self._write_once(write))
+        if self._in_flight.get(ending.call_id):
+            self._settles.add(write)
+        else:
+            self.in_background(self._write_once(write))
         return write.done
+
+    async def _settle_plain(self, writes: list[_Write]) -> None:
+        """End calls that were held the short way, all in one statement; what that cannot do, each by itself."""
+        try:
+            records = [_record(n, write.ending) for n, write in enumerate(writes)]
+            rows = await self._db.all(_SQL.settle_plain, {"endings": dumps(records).decode()})
+        except LedgerUnavailable:
+            for write in writes:
+                self._repeat_later(write)
+            return
+        except Exception:
+            log.exception("%d calls could not be settled together; each is settled by itself", len(writes))
+            rows = []
+        found = {row["n"]: row for row in rows}
+        for n, write in enumerate(writes):
+            if n in found:
+                self._ended(write, found[n])
+            else:
+                self.in_background(self._write_once(write))
 
     async def _write_once(self, write: _Write) -> None:
         try:
             await self._apply(write)
         except LedgerUnavailable:
-            if len(self._overdue) < _MOST_OVERDUE:
-                self._overdue.append(write)
-            else:
-                SETTLES_LOST.inc()
-                log.error("call %s: too many settles are waiting; this one is left to its lease", write.ending.call_id)
-                self._conclude(write, None)
+            self._repeat_later(write)
+
+    def _repeat_later(self, write: _Write) -> None:
+        if len(self._overdue) < _MOST_OVERDUE:
+            self._overdue.append(write)
+        else:
+            SETTLES_LOST.inc()
+            log.error("call %s: too many settles are waiting; this one is left to its lease", write.ending.call_id)
+            self._conclude(write, None)
 
     async def _apply(self, write: _Write) -> None:
         call_id = write.ending.call_id
@@ -215,7 +288,11 @@ class Ledger:
         if row is None:
             log.info("call %s had ended before", call_id)
             self._conclude(write, None)
-            return
+        else:
+            self._ended(write, row)
+
+    def _ended(self, write: _Write, row: Row) -> None:
+        call_id = write.ending.call_id
         CALLS_ENDED.labels("settled" if write.ending.basis else "voided", write.ending.basis or "").inc()
         if "bound_exceeded" in row["flags"]:
             BOUND_EXCEEDED.inc()
@@ -237,9 +314,7 @@ class Ledger:
 
     async def _settle(self, ending: Ending) -> Row | None:
         try:
-            params = settle_params(ending)
-            row = await self._db.one(_SQL.settle_plain, params) if self._in_flight.get(ending.call_id) else None
-            return row or await self._db.one(_SQL.settle, params)
+            return await self._db.one(_SQL.settle, settle_params(ending))
         except _UNSTORABLE:
             fewer = _with_fewer_details(ending)
             if fewer is None:
@@ -325,8 +400,12 @@ class Ledger:
 
     async def drain(self) -> None:
         """Write what is still to be written, as far as the database lets us within `settle_wait_seconds`."""
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=self._settle_wait_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settle_wait_seconds):
+                await self._settles.idle()
+                while self._writing:
+                    await asyncio.wait(self._writing)
+                    await self._settles.idle()
         if not await self._repeat_all():
             log.error("%d settles could not be written; their holds are left to their leases", len(self._overdue))
 
@@ -378,11 +457,25 @@ def _with_fewer_details(ending: Ending) -> Ending | None:
     return None if money == ending else money
 
 
+def _facts(ending: Ending) -> dict[str, Any]:
+    facts: dict[str, Any] = {name: getattr(ending, name) for name in _ENDING_FIELDS}
+    facts["status"] = "settled" if ending.basis else "voided"
+    facts["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
+    return facts
+
+
+def _record(n: int, ending: Ending) -> dict[str, Any]:
+    """What the statement settle_plain takes to end one of its calls so."""
+    record = _facts(ending) | {"n": n}
+    for name in ("request_data", "response_data"):
+        if record[name] is not None:
+            record[name] = written(record[name])
+    return record
+
+
 def settle_params(ending: Ending) -> dict[str, Any]:
     """What the statement settle takes to end a call so."""
-    params: dict[str, Any] = {name: getattr(ending, name) for name in Ending.__dataclass_fields__}
-    params["status"] = "settled" if ending.basis else "voided"
-    params["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
+    params = _facts(ending)
     for name in ("request_data", "response_data"):
         data = params[name]
         params[name] = None if data is None else Jsonb(data, dumps=_already_json)

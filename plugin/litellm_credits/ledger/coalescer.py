@@ -1,0 +1,79 @@
+"""Many transitions in one statement: what comes while a statement is under way goes together in the next.
+
+A statement costs PostgreSQL and the driver nearly the same for ten calls as for one, and the calls of one team would only wait
+for each other's commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Generic, TypeVar
+
+_MOST_TOGETHER = 64
+_MOST_UNDER_WAY = 4
+_PATIENCE_SECONDS = 0.02
+"""How long a statement may keep all others waiting. One that waits for a lock takes longer, and must not hold up other teams."""
+
+T = TypeVar("T")
+
+
+class Coalescer(Generic[T]):
+    """Gives `work` everything that was added, as many at once as have come.
+
+    No two pieces of work that are under way concern the same team. `work` runs in a context of its own, not in that of whoever
+    added to it, and must not raise.
+    """
+
+    def __init__(self, work: Callable[[list[T]], Coroutine[Any, Any, None]], *, team_of: Callable[[T], str]) -> None:
+        self._work = work
+        self._team_of = team_of
+        self._context = Context()
+        self._waiting: list[T] = []
+        self._under_way: dict[asyncio.Task[None], set[str]] = {}
+        self._prompt: set[asyncio.Task[None]] = set()
+        """Those under way that have not kept the others waiting for too long."""
+        self._called = False
+
+    def add(self, item: T) -> None:
+        """Have `item` worked on, soon."""
+        self._waiting.append(item)
+        if not self._prompt and not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._start, context=self._context)  # others may come until then
+
+    async def idle(self) -> None:
+        """Return when everything that was added has been worked on."""
+        while self._waiting or self._under_way:
+            await (asyncio.wait(self._under_way) if self._under_way else asyncio.sleep(0))
+
+    def _start(self) -> None:
+        self._called = False
+        if len(self._under_way) == _MOST_UNDER_WAY or not (batch := self._take()):
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._work(batch), context=self._context)
+        self._under_way[task] = {self._team_of(item) for item in batch}
+        self._prompt.add(task)
+        timer = loop.call_later(_PATIENCE_SECONDS, self._lose_patience, task, context=self._context)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            timer.cancel()
+            del self._under_way[task]
+            self._lose_patience(task)
+
+        task.add_done_callback(ended, context=self._context)
+
+    def _lose_patience(self, task: asyncio.Task[None]) -> None:
+        self._prompt.discard(task)
+        if self._waiting and not self._prompt:
+            self._start()
+
+    def _take(self) -> list[T]:
+        teams = set[str]().union(*self._under_way.values())
+        batch: list[T] = []
+        left: list[T] = []
+        for item in self._waiting:
+            free = len(batch) < _MOST_TOGETHER and self._team_of(item) not in teams
+            (batch if free else left).append(item)
+        self._waiting = left
+        return batch
