@@ -436,7 +436,9 @@ async def test_charges_above_their_holds_racing_never_overdraw(rig: Rig, ledger:
 async def test_what_comes_at_once_goes_in_one_statement_and_each_call_is_explained(rig: Rig, ledger: Ledger) -> None:
     teams = [rig.team(f"team-{n}", credits=1) for n in range(3)]
     outcomes = await asyncio.gather(*(ledger.hold(hold_request(team, "0.3")) for team in teams * 4))
-    calls = [(outcome.call_id, team) for outcome, team in zip(outcomes, teams * 4, strict=True) if isinstance(outcome, Held)]
+    calls = [
+        (outcome.call_id, team) for outcome, team in zip(outcomes, teams * 4, strict=True) if isinstance(outcome, Held)
+    ]
     assert len(calls) == 9, "three of each fit"
     assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 1
     receipts = await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.2")) for call_id, team in calls))

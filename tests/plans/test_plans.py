@@ -19,7 +19,8 @@ from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_P
 
 from litellm_credits.db.queries import Query, load
 from litellm_credits.jobs.jobs import CallFilter, JobFilter
-from litellm_credits.ledger.ledger import settle_params
+from litellm_credits.ledger.statements import hold_record, settle_params, settle_record
+from litellm_credits.money import dumps
 from litellm_credits.tenancy.audit import AuditFilter
 from litellm_credits.tenancy.keys import key_hash
 from tests.conftest import _new_database
@@ -40,13 +41,10 @@ PERIOD = {"start": NOW - timedelta(days=30), "end": NOW, "limit": 50}
 FIRST_PAGE = {"before_time": None, "before_id": None, "limit": 50}
 OF_TEAM = {"team_id": TEAM, "organization_id": None}
 OF_ORGANIZATION = {"team_id": None, "organization_id": "filled-7"}
-HOLD = asdict(hold_request(TEAM, "0.01", job_id=uuid4())) | {
-    "call_id": uuid4(),
-    "worker_id": uuid4(),
-    "lease_seconds": 120.0,
-    "aliases": ["gpt"],
-}
-SETTLE = settle_params(settle_of(uuid4(), TEAM, "0.005"))
+VOUCHING = {"worker_id": uuid4(), "lease_seconds": 120.0}
+HOLD_REQUEST, SETTLE_OF = hold_request(TEAM, "0.01", job_id=uuid4()), settle_of(uuid4(), TEAM, "0.005")
+HOLDS = dumps([hold_record(n, uuid4(), HOLD_REQUEST) for n in range(3)]).decode()
+SETTLES = dumps([settle_record(n, SETTLE_OF) for n in range(3)]).decode()
 REQUEST = {
     "scope": f"team:{TEAM}",
     "method": "POST",
@@ -58,10 +56,10 @@ CLAIM = REQUEST | {"claim_id": uuid4(), "lease_seconds": 120.0, "kept_seconds": 
 
 HOT: dict[str, tuple[Query, dict[str, Any]]] = {
     # every call
-    "hold_plain": (ledger.hold_plain, HOLD),
-    "hold": (ledger.hold, HOLD),
-    "settle_plain": (ledger.settle_plain, SETTLE),
-    "settle": (ledger.settle, SETTLE),
+    "hold_plain": (ledger.hold_plain, VOUCHING | {"calls": HOLDS}),
+    "hold": (ledger.hold, VOUCHING | asdict(HOLD_REQUEST) | {"call_id": uuid4(), "aliases": ["gpt"]}),
+    "settle_plain": (ledger.settle_plain, {"endings": SETTLES}),
+    "settle": (ledger.settle, settle_params(SETTLE_OF)),
     "principal": (tenancy.principal, {"key_hash": key_hash("key-1")}),
     # the sweepers
     "renew": (ledger.renew, {"call_ids": [uuid4() for _ in range(20)], "lease_seconds": 120.0}),

@@ -26,7 +26,7 @@ from litellm_credits.errors import (
     TooMuchHeld,
 )
 from litellm_credits.ledger.calls import Ending
-from litellm_credits.ledger.ledger import settle_params
+from litellm_credits.ledger.statements import settle_params
 from litellm_credits.models import CallBasis, CallStatus, Job, JobExpiry, JobStatus, Row
 from litellm_credits.pricing.plan import Plan
 

@@ -11,29 +11,28 @@ import random
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg.errors import ForeignKeyViolation
-from psycopg.types.json import Jsonb
 
 from litellm_credits.db.database import Database, Row, connection_lost
 from litellm_credits.db.queries import load
-from litellm_credits.errors import (
-    JobClosed,
-    JobNotYours,
-    KeyLimitReached,
-    LedgerUnavailable,
-    NotFound,
-    TeamSuspended,
-    TooManyCallsInFlight,
-    TooMuchHeld,
-)
+from litellm_credits.errors import LedgerUnavailable, NotFound
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
 from litellm_credits.ledger.coalescer import Coalescer
+from litellm_credits.ledger.statements import (
+    expire_params,
+    hold_record,
+    refused,
+    settle_params,
+    settle_record,
+    void_of_unknown,
+    with_fewer_details,
+)
 from litellm_credits.metrics import (
     BOUND_EXCEEDED,
     CALLS_ENDED,
@@ -43,7 +42,7 @@ from litellm_credits.metrics import (
     SETTLES_LOST,
     UNCOLLECTED,
 )
-from litellm_credits.money import dumps, plain, written
+from litellm_credits.money import dumps, plain
 from litellm_credits.settings import Settings
 
 log = logging.getLogger("litellm_credits.ledger")
@@ -57,16 +56,9 @@ _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
 
 
-_HOLD_FIELDS = (
-    *("team_id", "key_id", "job_id", "credits", "endpoint", "stream", "requested_model", "model_group_used", "model_alias"),
-    *("pricing_input", "pricing_output", "purpose", "litellm_call_id"),
-)
-_ENDING_FIELDS = tuple(Ending.__dataclass_fields__)
-
-
 @dataclass(frozen=True, slots=True)
 class _Hold:
-    """A hold to be tried the short way. `available`: what the team could be held for beside it; None: the short way cannot tell."""
+    """A hold to be tried the short way. `available`: what the team could be held for beside it; None: that way does not serve."""
 
     call_id: UUID
     request: HoldRequest
@@ -145,7 +137,7 @@ class Ledger:
             self._in_flight.pop(call_id, None)
             raise
         except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
-            self._write(_void_of(call_id, request), unknown=request)
+            self._write(void_of_unknown(call_id, request), unknown=request)
             raise
         assert row is not None
         if row["on_terms"]:
@@ -158,14 +150,11 @@ class Ledger:
             return Held(call_id, row["credits"], row["available"] - row["credits"])
         self._in_flight.pop(call_id, None)
         HOLDS_REFUSED.labels(row["refusal"] or "team").inc()
-        return _refused(row, request)
+        return refused(row, request)
 
     async def _hold_plain(self, holds: list[_Hold]) -> None:
         """Try these holds the short way, all in one statement."""
-        records = [
-            {"n": n, "call_id": hold.call_id} | {name: getattr(hold.request, name) for name in _HOLD_FIELDS}
-            for n, hold in enumerate(holds)
-        ]
+        records = [hold_record(n, hold.call_id, hold.request) for n, hold in enumerate(holds)]
         vouching = {"worker_id": self._worker_id, "lease_seconds": self._lease_seconds}
         try:
             rows = await self._db.all(_SQL.hold_plain, {"calls": dumps(records).decode()} | vouching)
@@ -193,7 +182,7 @@ class Ledger:
         assert row is not None
         if row["held"]:
             return Held(call_id, row["credits"], row["available"] - row["credits"])
-        return _refused(row, request)
+        return refused(row, request)
 
     def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
         return asdict(request) | {
@@ -242,7 +231,7 @@ class Ledger:
     async def _settle_plain(self, writes: list[_Write]) -> None:
         """End calls that were held the short way, all in one statement; what that cannot do, each by itself."""
         try:
-            records = [_record(n, write.ending) for n, write in enumerate(writes)]
+            records = [settle_record(n, write.ending) for n, write in enumerate(writes)]
             rows = await self._db.all(_SQL.settle_plain, {"endings": dumps(records).decode()})
         except LedgerUnavailable:
             for write in writes:
@@ -316,7 +305,7 @@ class Ledger:
         try:
             return await self._db.one(_SQL.settle, settle_params(ending))
         except _UNSTORABLE:
-            fewer = _with_fewer_details(ending)
+            fewer = with_fewer_details(ending)
             if fewer is None:
                 raise
             log.exception("call %s: its details cannot be stored; it is settled without them", ending.call_id)
@@ -368,7 +357,7 @@ class Ledger:
                 row["call_id"] for row in rows
             ]  # those that another ended, or renewed, must not come again for ever
             for row in rows:
-                receipt = await self._db.one(_SQL.settle, _expire_params(row))
+                receipt = await self._db.one(_SQL.settle, expire_params(row))
                 if receipt is None:
                     continue
                 ended += 1
@@ -425,108 +414,3 @@ class Ledger:
     async def transactions(self, team_id: str, *, before: int | None = None, limit: int = 50) -> list[Row]:
         """A page of the team's ledger, newest first; `before` is the last transaction_id of the page before."""
         return await self._db.all(_SQL.transactions, {"team_id": team_id, "before": before, "limit": limit})
-
-
-def _void_of(call_id: UUID, request: HoldRequest) -> Ending:
-    return Ending(
-        call_id=call_id,
-        team_id=request.team_id,
-        model_alias=request.model_alias,
-        pricing_input=request.pricing_input,
-        pricing_output=request.pricing_output,
-        flags=["hold_outcome_unknown"],
-    )
-
-
-def _with_fewer_details(ending: Ending) -> Ending | None:
-    """The ending without its texts, then without its numbers too; None when only the money is left."""
-    if "details_dropped" not in ending.flags:
-        flags = [*ending.flags, "details_dropped"]
-        return replace(ending, request_data=None, response_data=None, error=None, resolved_model=None, flags=flags)
-    money = Ending(
-        call_id=ending.call_id,
-        team_id=ending.team_id,
-        model_alias=ending.model_alias,
-        pricing_input=ending.pricing_input,
-        pricing_output=ending.pricing_output,
-        basis=ending.basis,
-        credits=ending.credits,
-        policy=ending.policy,
-        flags=ending.flags,
-    )
-    return None if money == ending else money
-
-
-def _facts(ending: Ending) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: getattr(ending, name) for name in _ENDING_FIELDS}
-    facts["status"] = "settled" if ending.basis else "voided"
-    facts["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
-    return facts
-
-
-def _record(n: int, ending: Ending) -> dict[str, Any]:
-    """What the statement settle_plain takes to end one of its calls so."""
-    record = _facts(ending) | {"n": n}
-    for name in ("request_data", "response_data"):
-        if record[name] is not None:
-            record[name] = written(record[name])
-    return record
-
-
-def settle_params(ending: Ending) -> dict[str, Any]:
-    """What the statement settle takes to end a call so."""
-    params = _facts(ending)
-    for name in ("request_data", "response_data"):
-        data = params[name]
-        params[name] = None if data is None else Jsonb(data, dumps=_already_json)
-    params["error"] = None if ending.error is None else Jsonb(ending.error)
-    for name in ("units", "pricing_rates"):
-        params[name] = Jsonb(params[name], dumps=dumps) if params[name] else None
-    return params
-
-
-def _expire_params(row: Row) -> dict[str, Any]:
-    charge = row["policy"] == "charge_hold"
-    ending = Ending(
-        call_id=row["call_id"],
-        team_id=row["team_id"],
-        model_alias=row["model_alias"],
-        pricing_input=row["pricing_input"],
-        pricing_output=row["pricing_output"],
-        credits=row["credits_held"] if charge else Decimal(0),
-        policy=f"on_process_death={row['policy']}",
-        flags=["lease_expired", "needs_reconciliation"],
-    )
-    reason = f"call {ending.model_alias}: expired, charged as held"
-    return settle_params(ending) | {"status": "expired", "reason": reason}
-
-
-def _already_json(data: bytes) -> str:
-    return data.decode()
-
-
-def _refused(row: Row, request: HoldRequest) -> Short:
-    """What the hold statement says of a call that it did not hold for.
-
-    Raises:
-        CreditsError: unless it is that the credits do not suffice.
-    """
-    if not row["team_active"]:
-        raise TeamSuspended(team_id=request.team_id)
-    if request.job_id is not None:
-        if row["job_team"] is None:
-            raise NotFound(what="job", id=request.job_id, param="job_id")
-        if row["job_team"] != request.team_id:
-            raise JobNotYours(job_id=request.job_id, param="job_id")
-        if row["job_status"] not in ("pending", "in_progress"):
-            raise JobClosed(job_id=request.job_id, state=row["job_status"], param="job_id")
-    match row["refusal"]:
-        case "job":  # it was closed while the hold waited for its turn
-            raise JobClosed(job_id=request.job_id, state="closed", param="job_id")
-        case "calls_in_flight":
-            raise TooManyCallsInFlight(team_id=request.team_id, calls=row["calls_held"])
-        case "held_share":
-            raise TooMuchHeld(team_id=request.team_id, required=row["credits"], held=row["held_by_others"])
-        case "key_limit":
-            raise KeyLimitReached(required=row["credits"], available=max(row["key_available"], Decimal(0)))
-    return Short(available=row["available"], held=row["held_by_others"])

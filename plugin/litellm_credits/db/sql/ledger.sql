@@ -7,7 +7,7 @@
 -- balance, which reads it anew, and amounts are written as computed from the locked rows, all of them: PostgreSQL checks
 -- constraints against the snapshot's version first, and would refuse a change that only fits the newest one.
 -- `status::text = 'held'` where a call is looked up by its id or job: with the enum, the planner takes the index of the held calls,
--- which always looks tiny to it, and walks all that were held since the oldest snapshot (a backup's, say).
+-- which always looks tiny to it, and walks all that were held since the oldest snapshot (a backup's, say). So too with open jobs.
 
 -- name: hold_plain
 -- Reserve credits of the plain balances for calls of any number of teams and open their rows (P1, P2): the short way, for teams
@@ -57,7 +57,7 @@ WITH wanted AS (
     FROM held
 ), started AS (
   UPDATE credits.jobs SET status = 'in_progress', started_at = now()
-   WHERE job_id = ANY (ARRAY(SELECT job_id FROM held WHERE job_id IS NOT NULL)) AND status = 'pending'
+   WHERE job_id = ANY (ARRAY(SELECT job_id FROM held WHERE job_id IS NOT NULL)) AND status::text = 'pending'
 )
 SELECT n, available - credits_so_far AS available FROM held;
 
