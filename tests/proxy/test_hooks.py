@@ -143,8 +143,11 @@ class Proxy:
         return await self.router.acompletion(**data)
 
     async def deliver(self, data: dict[str, Any], response: Any) -> None:
-        """An unstreamed answer leaves."""
+        """An unstreamed answer leaves, as soon as its settle lets it."""
         await self.hooks.async_post_call_success_hook(data, self.key, response)
+        call = CURRENT.get()
+        assert call is not None
+        await Settlements.settled(call)
 
     async def chunks(self, data: dict[str, Any], response: Any) -> AsyncGenerator[Any, None]:
         """A stream as the client is sent it."""

@@ -32,27 +32,24 @@ class Coalescer(Generic[T]):
         self._under_way: dict[asyncio.Task[None], set[str]] = {}
         self._prompt: set[asyncio.Task[None]] = set()
         """Those under way that have not kept the others waiting for too long."""
-        self._called = False
 
     def add(self, item: T) -> None:
         """Have `item` worked on, soon."""
         self._waiting.append(item)
-        if not self._prompt and not self._called:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._start, context=self._context)  # others may come until then
+        if not self._prompt:
+            self._start()
 
     async def idle(self) -> None:
         """Return when everything that was added has been worked on."""
         while self._waiting or self._under_way:
-            await (asyncio.wait(self._under_way) if self._under_way else asyncio.sleep(0))
+            await asyncio.wait(self._under_way)
 
     def _start(self) -> None:
-        self._called = False
-        if len(self._under_way) == _MOST_UNDER_WAY or not (batch := self._take()):
+        if len(self._under_way) == _MOST_UNDER_WAY or not any(map(self._is_free, self._waiting)):
             return
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._work(batch), context=self._context)
-        self._under_way[task] = {self._team_of(item) for item in batch}
+        task = loop.create_task(self._run(), context=self._context)
+        self._under_way[task] = set()
         self._prompt.add(task)
         timer = loop.call_later(_PATIENCE_SECONDS, self._lose_patience, task, context=self._context)
 
@@ -63,17 +60,27 @@ class Coalescer(Generic[T]):
 
         task.add_done_callback(ended, context=self._context)
 
+    async def _run(self) -> None:
+        batch = self._take()  # not before: others have come in the meantime
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way[task] = {self._team_of(item) for item in batch}
+        if batch:
+            await self._work(batch)
+
     def _lose_patience(self, task: asyncio.Task[None]) -> None:
         self._prompt.discard(task)
-        if self._waiting and not self._prompt:
+        if not self._prompt:
             self._start()
 
     def _take(self) -> list[T]:
-        teams = set[str]().union(*self._under_way.values())
         batch: list[T] = []
         left: list[T] = []
         for item in self._waiting:
-            free = len(batch) < _MOST_TOGETHER and self._team_of(item) not in teams
-            (batch if free else left).append(item)
+            (batch if len(batch) < _MOST_TOGETHER and self._is_free(item) else left).append(item)
         self._waiting = left
         return batch
+
+    def _is_free(self, item: T) -> bool:
+        team = self._team_of(item)
+        return all(team not in teams for teams in self._under_way.values())

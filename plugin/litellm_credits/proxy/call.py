@@ -4,6 +4,7 @@ The ring makes it and puts it into a ContextVar, which every task that LiteLLM s
 request data is copied, renamed and dropped on the way, so nothing of ours is kept there.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -94,6 +95,8 @@ class Call:
     answered: Any = None
     """The provider's whole answer, noted before other plugins see it, should one of them fail the call after it."""
     ended: bool = False
+    settling: asyncio.Task[None] | None = None
+    """The settle, from when it is begun."""
     receipt: Receipt | None = None
     stream: Any = None
     """LiteLLM's own stream of the answer, which keeps the provider's chunks and knows where they come from."""

@@ -32,6 +32,9 @@ log = logging.getLogger("litellm_credits.proxy")
 _CLIENT_CLOSED_REQUEST = 499
 """LiteLLM's status for a call that it cancelled because the client hung up (cancel_on_disconnect)."""
 
+_TURNS_TO_LEDGER = 2
+"""Turns of the event loop in which a settle is worked out and sent. LiteLLM takes none before it hands the response on."""
+
 _METADATA = ("litellm_metadata", "metadata")
 """Where LiteLLM keeps its own facts of a call: in the first, and then the second is the client's own; or else in the second."""
 
@@ -94,10 +97,12 @@ class CreditsHooks(CustomLogger):
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: Any
     ) -> None:
-        """An unstreamed answer, before it leaves."""
+        """An unstreamed answer, before it leaves. The ring waits for its settle, while LiteLLM makes a response of it."""
         call = CURRENT.get()
         if call is not None and call.open:
-            await self._settlements.settle(call, whole_answer(call, response))
+            self._settlements.begin(call, whole_answer(call, response))
+            for _ in range(_TURNS_TO_LEDGER):
+                await asyncio.sleep(0)
 
     async def async_post_call_response_headers_hook(
         self,
@@ -140,7 +145,7 @@ class CreditsHooks(CustomLogger):
         except (asyncio.CancelledError, GeneratorExit):
             if call.open:
                 gone = replace(partial_answer(call), disconnected=True, flags=("client_disconnected",))
-                self._settlements.abandon(call, gone)
+                self._settlements.begin(call, gone)
             raise
         except Exception as error:
             if reader.text:

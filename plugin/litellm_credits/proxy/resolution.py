@@ -65,10 +65,10 @@ class Names:
         if not usable:
             assert problem is not None
             raise problem
-        names = catalog.aliases_for(principal.access_groups, principal.allowed_aliases)
-        allowed = {name: catalog.aliases[name] for name in names}
-        for name in [name for first in usable for name in self._deployments.fallbacks(first.deployment.name)]:
-            for alias in allowed.values():
+        fallbacks = [name for first in usable for name in self._deployments.fallbacks(first.deployment.name)]
+        allowed = catalog.aliases_for(principal.access_groups, principal.allowed_aliases) if fallbacks else []
+        for name in fallbacks:
+            for alias in map(catalog.aliases.__getitem__, allowed):
                 if alias.actual_model == name and all(alias.actual_model != one.deployment.name for one in usable):
                     try:
                         usable.append(self._candidate(alias, principal.plan, endpoint))

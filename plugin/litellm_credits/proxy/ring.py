@@ -108,7 +108,7 @@ class Ring:
         else:
             ENDED_BY_RING.inc()
         flag = "client_disconnected" if gone.has_output else "ended_by_ring"
-        self._settlements.abandon(call, replace(gone, disconnected=True, flags=(flag,)))
+        self._settlements.begin(call, replace(gone, disconnected=True, flags=(flag,)))
 
     def _check_length(self, call: Call) -> None:
         length = call.headers.get("content-length", "")
@@ -204,11 +204,12 @@ class _Outgoing:
                 await self.refuse(self._call.refusal)
                 return
             await self._settle_answered()
+            await self._settlements.settled(self._call)
             self._started = True
             message = {**message, "headers": self._headers(message["headers"])}
         elif self._replaced:
             return
-        elif message["type"] == "http.response.body" and not message.get("more_body") and self._call.open:
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
             await self._resolve()
         await self._send(message)
 
@@ -219,8 +220,11 @@ class _Outgoing:
             await self._settlements.settle(call, whole_answer(call, call.answered))
 
     async def _resolve(self) -> None:
-        """The answer is complete and nothing has ended the call: charge what was seen of it."""
+        """The answer is complete: wait for its settle, and where nothing has ended the call, charge what was seen of it."""
         call = self._call
+        if not call.open:
+            await self._settlements.settled(call)
+            return
         assert call.admission is not None
         if self._failed:
             await self._settlements.void(call, None, flags=("ended_by_ring",))

@@ -62,21 +62,26 @@ class Settlements:
 
         Cancelling the caller does not cancel it: tokens may have to be counted first.
         """
+        self.begin(call, answer)
+        await self.settled(call)
+
+    def begin(self, call: Call, answer: Answer) -> None:
+        """As `settle`, without waiting: `settled` does, or nobody, where the call's client or task has gone."""
         if call.open:
             call.ended = True
-            await asyncio.shield(self._ledger.in_background(self._end(call, answer)))
+            call.settling = self._ledger.in_background(self._end(call, answer))
+
+    @staticmethod
+    async def settled(call: Call) -> None:
+        """Return once the settle of this call that was begun here, if one was, is durable."""
+        if call.settling is not None and not call.settling.done():
+            await asyncio.wait((call.settling,))
 
     async def void(self, call: Call, error: BaseException | None, *, flags: tuple[str, ...] = ()) -> None:
         """Release the hold of a call that no provider answered, and keep why."""
         if call.open:
             call.ended = True
             call.receipt = await self._ledger.end(self._voided(call, Verdict(None, None, flags), error))
-
-    def abandon(self, call: Call, answer: Answer) -> None:
-        """As `settle`, without waiting: for a call whose client or task has gone."""
-        if call.open:
-            call.ended = True
-            self._ledger.in_background(self._end(call, answer))
 
     async def _end(self, call: Call, answer: Answer) -> None:
         try:
