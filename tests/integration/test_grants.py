@@ -249,6 +249,21 @@ async def test_rollover_keeps_so_much_once(rig: Rig, ledger: Ledger, grants: Gra
     assert balance(rig, team) == (0, 0, 0)
 
 
+async def test_rollover_keeps_no_more_where_calls_end_one_after_the_other(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team = rig.team(credits=0)
+    await give(grants, team, 10, expires_at=TOMORROW, rollover_credits=Decimal(4))
+    calls = [await held(ledger, team, 3) for _ in range(3)]
+    rig.rows("UPDATE credits.credit_grants SET expires_at = now()")
+    await grants.end_expired()
+    assert balance(rig, team) == (10, 0, 9), "the one that was left"
+    for call_id in calls:
+        await ledger.end(void_of(call_id, team))
+        await grants.end_expired()
+    assert balance(rig, team) == (4, 0, 0)
+
+
 @pytest.mark.parametrize("terms", [{}, {"expires_at": TOMORROW}])
 async def test_void_takes_back_what_is_neither_spent_nor_held(
     rig: Rig, ledger: Ledger, grants: Grants, terms: Any

@@ -268,7 +268,9 @@ async def _end(tx: Transaction, team_id: str, grant_id: UUID) -> int:
         kind, reason = (TransactionType.void, "Voided") if voided else (TransactionType.expiry, "Expired")
         await take_back(tx, team_id, taken, transaction_type=kind, reason=f"{reason}: {row['reason']}"[:500])
         entries = 1
-        rolled = Decimal(0) if voided else min(row["credits_left"], row["rollover_credits"])
+        rolled = (
+            Decimal(0) if voided else _rolls_over(row["credits_taken"], row["credits_left"], row["rollover_credits"])
+        )
         if rolled:
             life = row["rollover_days"]
             terms = Terms(
@@ -282,6 +284,11 @@ async def _end(tx: Transaction, team_id: str, grant_id: UUID) -> int:
             entries = 2
     await tx.all(_SQL.end_grant, {"grant_id": grant_id})
     return entries
+
+
+def _rolls_over(taken: Decimal, left: Decimal, most: Decimal) -> Decimal:
+    """How much of what is left rolls over: what sweeps took before, while calls held the rest, counts towards the most."""
+    return min(taken + left, most) - min(taken, most)
 
 
 async def _lock(tx: Transaction, team_id: str) -> None:
