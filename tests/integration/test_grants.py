@@ -585,6 +585,25 @@ async def test_lapsing_refills_leave_only_this_period_s(rig: Rig, ledger: Ledger
     assert balance(rig, team) == (2, 0, 0)
 
 
+async def test_a_refill_that_cannot_be_given_holds_up_no_other_team_s(rig: Rig, ledger: Ledger) -> None:
+    refills, now = Refills(ledger._db), datetime.now(UTC)
+    full, other = rig.team("full", credits=99 * 10**12), rig.team("other", credits=0)
+    await refills.set(full, RefillTerms(RefillPeriod.daily, Decimal(9 * 10**12), now - timedelta(hours=2)))
+    await refills.set(other, RefillTerms(RefillPeriod.daily, Decimal(2), now - timedelta(hours=1)))
+    assert await refills.grant_due() == 1
+    assert balance(rig, other)[0] == 2
+
+
+async def test_what_calls_hold_of_restricted_grants_hides_no_low_balance(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team, refills = rig.team(credits=1), Refills(ledger._db)
+    await give(grants, team, 90, model_aliases=["gpt"])
+    await held(ledger, team, 90, aliases=("gpt",))
+    await refills.set(team, RefillTerms(threshold=Decimal(5), target=Decimal(20)))
+    assert await refills.ask() == 1
+
+
 async def test_low_balance_asks_once_and_an_answer_closes_it(rig: Rig, ledger: Ledger, grants: Grants) -> None:
     team, refills = rig.team(credits=3), Refills(ledger._db)
     await refills.set(team, RefillTerms(threshold=Decimal(5), target=Decimal(20), monthly_cap=Decimal(25)))
