@@ -1,5 +1,6 @@
 """/credits: what changes a balance by hand or by itself (admin), and what a team may read of its own."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
@@ -34,6 +35,7 @@ admin_router = APIRouter(
 router = APIRouter(prefix="/credits/teams", tags=["credits"], route_class=Route, dependencies=[Depends(any_key)])
 
 _MOST_SHOWN = 200
+_LONGEST_DAYS = {RefillPeriod.daily: 1, RefillPeriod.weekly: 7, RefillPeriod.monthly: 31}
 _ONCE = "Sent again with the same credits, the first entry is answered and nothing is repeated."
 
 
@@ -132,6 +134,10 @@ class NewRefill(RequestModel):
             raise ValueError("target must be above threshold")
         if self.period is None and self.threshold is None:
             raise ValueError("name a period, a threshold, or both")
+        if self.rollover_credits and not (self.period and self.lapses):
+            raise ValueError("rollover_credits: what does not lapse does not roll over")
+        if self.monthly_cap is not None and self.threshold is None:
+            raise ValueError("monthly_cap: without a threshold nothing is asked for")
         return self
 
 
@@ -248,6 +254,8 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
     terms = Terms(**{name: getattr(request, name) for name in Terms.__dataclass_fields__})
     if request.rollover_credits and request.expires_at is None:
         raise BadInput(problem="rollover_credits: what does not expire does not roll over", param="rollover_credits")
+    if request.rollover_days is not None and not request.rollover_credits:
+        raise BadInput(problem="rollover_days: without rollover_credits nothing rolls over", param="rollover_days")
     entry = await services.grants.grant(
         team_id, request.credits, reason=request.reason, terms=terms, idempotency_key=request.idempotency_key
     )
@@ -277,6 +285,9 @@ async def refund(request: Refunding, services: InServices) -> Refunded:
 async def set_refill(team_id: str, request: NewRefill, services: InServices) -> Refill:
     """Replace the team's automatic refills. The same period and start go on where they are."""
     await services.teams.require(team_id)
+    current = await services.refills.get(team_id)
+    if current is None or (current.period, current.starts_at) != (request.period, request.starts_at):
+        _check_start(request)
     return await services.refills.set(team_id, RefillTerms(**request.model_dump()))
 
 
@@ -356,6 +367,18 @@ async def transactions(
     entries = [CreditTransaction.model_validate(row) for row in rows]
     more = entries[-1].transaction_id if len(entries) == limit else None
     return Ledger(team_id=team_id, transactions=entries, next_cursor=more)
+
+
+def _check_start(request: NewRefill) -> None:
+    """Raises BadInput for a start so long ago that several periods would be granted at once."""
+    if request.period is None or request.starts_at is None:
+        return
+    if request.starts_at < datetime.now(UTC) - timedelta(days=_LONGEST_DAYS[request.period]):
+        raise BadInput(
+            problem="starts_at lies more than a period back, and all since would be granted at once: "
+            "name the beginning of the current period, or a later time",
+            param="starts_at",
+        )
 
 
 def _id(text: str, what: str) -> UUID:
