@@ -16,6 +16,7 @@ from litellm_credits.errors import (
     CreditsError,
     IdempotencyConflict,
     JobCannotBeHeld,
+    JobClosed,
     KeyLimitReached,
     NotOpen,
     NotRefundable,
@@ -317,6 +318,20 @@ async def test_grant_is_given_once_per_key_and_only_for_the_same_terms(rig: Rig,
     assert balance(rig, team)[0] == 15
 
 
+async def test_a_grant_that_has_expired_meanwhile_is_repeated_like_any_other(rig: Rig, grants: Grants) -> None:
+    team, soon = rig.team(), datetime.now(UTC) + timedelta(seconds=0.5)
+
+    async def send(terms: Terms) -> object:
+        return await grants.grant(team, Decimal(1), reason="test", terms=terms, idempotency_key="k")
+
+    first = await send(Terms(expires_at=soon))
+    await eventually(lambda: datetime.now(UTC) > soon)
+    await grants.end_expired()
+    assert await send(Terms(expires_at=soon)) == first
+    with pytest.raises(IdempotencyConflict):
+        await send(Terms(expires_at=soon - timedelta(hours=1)))
+
+
 async def test_grant_that_never_could_pay_is_refused(rig: Rig, grants: Grants) -> None:
     with pytest.raises(BadInput):
         await give(grants, rig.team(), 1, effective_at=LATER, expires_at=TOMORROW)
@@ -454,10 +469,13 @@ async def test_job_that_cannot_be_held_is_not_made(rig: Rig, jobs: Jobs) -> None
     with pytest.raises(JobCannotBeHeld) as refusal:
         await job(jobs, team, credit_cap=Decimal(2))
     assert (refusal.value.facts["required"], refusal.value.facts["available"]) == (2, 1)
+    assert refusal.value.facts["retry_may_help"] is False
     outcomes = await asyncio.gather(
         *(job(jobs, team, credit_cap=Decimal("0.4")) for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(outcome, Job) for outcome in outcomes) == 2
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, JobCannotBeHeld)]
+    assert [error.facts["retry_may_help"] for error in refusals] == [True] * 3
     assert rig.row("SELECT count(*) AS n FROM credits.jobs")["n"] == 2
 
 
@@ -472,6 +490,19 @@ async def test_job_expires_once_as_it_says(
     assert sum(await asyncio.gather(*(Jobs(ledger._db).end_expired() for _ in range(5)))) == 1
     assert (await jobs.get(one.job_id, team_id=None)).status == status
     assert balance(rig, team) == (10, used, 0)
+
+
+@pytest.mark.parametrize("plan", [{}, {"budget_mode": "job_based"}])
+async def test_a_job_with_money_takes_no_call_from_its_expiry_on_swept_or_not(
+    rig: Rig, ledger: Ledger, jobs: Jobs, plan: dict[str, object]
+) -> None:
+    team = rig.team(plan=plan)
+    one = await job(jobs, team, expires_at=TOMORROW, credit_cap=None if plan else Decimal(2))
+    call_id = await held(ledger, team, 1, job_id=one.job_id)
+    rig.rows("UPDATE credits.jobs SET expires_at = now()")
+    with pytest.raises(JobClosed):
+        await ledger.hold(hold_request(team, 1, job_id=one.job_id))
+    await ledger.end(settle_of(call_id, team, 1))
 
 
 async def test_deleting_a_job_releases_what_it_and_its_calls_hold(
@@ -538,7 +569,9 @@ async def test_key_spends_no_more_than_its_limit(rig: Rig, ledger: Ledger) -> No
     outcomes = await asyncio.gather(*holds, return_exceptions=True)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 2
-    assert sum(isinstance(outcome, KeyLimitReached) for outcome in outcomes) == 4
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, KeyLimitReached)]
+    facts = {(error.facts["available"], error.facts["held"], error.facts["retry_may_help"]) for error in refusals}
+    assert (len(refusals), facts) == (4, {(Decimal("0.2"), Decimal("0.8"), True)})
     await ledger.end(settle_of(calls[0], team, "0.3"))
     rig.let_lease_run_out(calls[1])
     await ledger.expire()

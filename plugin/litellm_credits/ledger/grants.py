@@ -91,9 +91,7 @@ class Grants:
             BadInput: the grant would never be effective.
             IdempotencyConflict: the key was used before for something else.
         """
-        if terms.expires_at is not None and terms.expires_at <= max(
-            terms.effective_at or datetime.now(UTC), datetime.now(UTC)
-        ):
+        if not _pays_ever(terms) and not await self._is_repeated(team_id, idempotency_key):
             raise BadInput(problem="expires_at must come after effective_at, and after now", param="expires_at")
         params = _grant_params(team_id, credits, reason, terms, transaction_type, idempotency_key)
         try:
@@ -109,6 +107,10 @@ class Grants:
             raise IdempotencyConflict(key=idempotency_key, param="idempotency_key")
         entry = await self._db.one(_SQL.transaction, {"transaction_id": row["transaction_id"]})
         return CreditTransaction.model_validate(entry)
+
+    async def _is_repeated(self, team_id: str, idempotency_key: str | None) -> bool:
+        key = {"team_id": team_id, "idempotency_key": idempotency_key}
+        return await self._db.one(_SQL.earlier_entry, key) is not None
 
     async def adjust(
         self, team_id: str, credits: Decimal, *, reason: str, idempotency_key: str | None = None
@@ -284,6 +286,11 @@ async def _end(tx: Transaction, team_id: str, grant_id: UUID) -> int:
             entries = 2
     await tx.all(_SQL.end_grant, {"grant_id": grant_id})
     return entries
+
+
+def _pays_ever(terms: Terms) -> bool:
+    now = datetime.now(UTC)
+    return terms.expires_at is None or terms.expires_at > max(terms.effective_at or now, now)
 
 
 def _rolls_over(taken: Decimal, left: Decimal, most: Decimal) -> Decimal:
