@@ -239,6 +239,22 @@ async def test_expiry_takes_back_what_is_neither_spent_nor_held_once(rig: Rig, l
     assert rig.row("SELECT count(*) AS n FROM credits.credit_grants WHERE ended_at IS NULL")["n"] == 0
 
 
+async def test_what_a_late_void_gives_back_to_an_expired_grant_is_taken_back_too(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team = rig.team(credits=0, plan={"on_process_death": "charge_hold"})
+    await give(grants, team, 3, expires_at=TOMORROW)
+    call_id = await held(ledger, team, 3)
+    rig.let_lease_run_out(call_id)
+    await ledger.expire()
+    rig.rows("UPDATE credits.credit_grants SET expires_at = now()")
+    await grants.end_expired()
+    assert balance(rig, team) == (3, 3, 0)
+    await ledger.end(void_of(call_id, team))
+    await grants.end_expired()
+    assert balance(rig, team) == (0, 0, 0)
+
+
 async def test_rollover_keeps_so_much_once(rig: Rig, ledger: Ledger, grants: Grants) -> None:
     team = rig.team(credits=0)
     await give(grants, team, 10, expires_at=TOMORROW, rollover_credits=Decimal(4), rollover_days=30)

@@ -304,7 +304,8 @@ WITH account AS (
 ), paid AS (
   UPDATE credits.credit_grants g
      SET credits_taken = draw.credits_taken, credits_used = draw.credits_used + portion.charge,
-         credits_held = draw.credits_held - CASE WHEN on_job THEN portion.charge ELSE portion.held END
+         credits_held = draw.credits_held - CASE WHEN on_job THEN portion.charge ELSE portion.held END,
+         ended_at = CASE WHEN portion.charge < 0 THEN NULL ELSE g.ended_at END  -- a correction gives back: the sweep must look again
     FROM draw JOIN portion USING (grant_id) WHERE g.grant_id = draw.grant_id
 ), ended_draw AS (
   UPDATE credits.grant_draws d SET credits_held = 0, credits_charged = portion.charged + portion.charge
