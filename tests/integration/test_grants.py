@@ -634,6 +634,19 @@ async def test_lapsing_refills_leave_only_this_period_s(rig: Rig, ledger: Ledger
     assert balance(rig, team) == (2, 0, 0)
 
 
+async def test_between_lapsing_refills_is_no_gap(rig: Rig, ledger: Ledger, grants: Grants) -> None:
+    team, refills = rig.team(credits=0), Refills(ledger._db)
+    turn = datetime.now(UTC) + timedelta(seconds=1.5)
+    await refills.set(team, RefillTerms(RefillPeriod.daily, Decimal(2), turn - timedelta(days=1), lapses=True))
+    assert sum(await asyncio.gather(*(Refills(ledger._db).grant_due() for _ in range(3)))) == 2
+    assert sorted(grant.status for grant in await grants.page(team)) == ["active", "pending"]
+    while datetime.now(UTC) < turn + timedelta(seconds=0.2):
+        call_id = await held(ledger, team, 2)
+        await ledger.end(void_of(call_id, team))
+    assert isinstance(await ledger.hold(hold_request(team, 3)), Short)
+    assert await refills.grant_due() == 0
+
+
 async def test_a_refill_that_cannot_be_given_holds_up_no_other_team_s(rig: Rig, ledger: Ledger) -> None:
     refills, now = Refills(ledger._db), datetime.now(UTC)
     full, other = rig.team("full", credits=99 * 10**12), rig.team("other", credits=0)

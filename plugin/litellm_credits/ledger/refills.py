@@ -128,7 +128,12 @@ class Refills:
             if period is None:
                 return 0
             ends = period["next_at"] if period["lapses"] else None
-            terms = Terms(kind=period["kind"], expires_at=ends, rollover_credits=period["rollover_credits"])
+            terms = Terms(
+                kind=period["kind"],
+                effective_at=period["began_at"] if period["lapses"] else None,
+                expires_at=ends,
+                rollover_credits=period["rollover_credits"],
+            )
             reason = f"Refill ({period['period']}) of {period['began_at']:%Y-%m-%d}"
             key = f"refill:{period['starts_at']:%Y-%m-%dT%H:%M:%S}:{period['period']}:{period['periods']}"
             await add_grant(tx, team_id, period["credits"], reason=reason, terms=terms, idempotency_key=key)

@@ -23,7 +23,9 @@ SELECT * FROM credits.refills WHERE team_id = %(team_id)s;
 DELETE FROM credits.refills WHERE team_id = %(team_id)s;
 
 -- name: due_refills
-SELECT team_id FROM credits.refills WHERE next_at <= now() AND NOT team_id = ANY (%(failed)s) ORDER BY next_at LIMIT %(limit)s;
+-- Grants that lapse are made a minute ahead, so that a team has the next ones at the very moment at which it loses these.
+SELECT team_id FROM credits.refills
+ WHERE next_at <= now() + interval '1 minute' AND (lapses OR next_at <= now()) AND NOT team_id = ANY (%(failed)s) ORDER BY next_at LIMIT %(limit)s;
 
 -- name: advance_refill
 -- Begin the next period that is due, and say when it began and when the one after it will: counted from the first in UTC's
@@ -34,7 +36,9 @@ UPDATE credits.refills r SET periods = r.periods + 1, next_at = due.after_at
                (starts_at AT TIME ZONE 'UTC' + (periods + 1)
                 * CASE period WHEN 'daily' THEN interval '1 day' WHEN 'weekly' THEN interval '7 days' ELSE interval '1 month' END)
                AT TIME ZONE 'UTC' AS after_at
-          FROM credits.refills WHERE team_id = %(team_id)s AND next_at <= now() FOR UPDATE) due
+          FROM credits.refills
+         WHERE team_id = %(team_id)s AND next_at <= now() + CASE WHEN lapses THEN interval '1 minute' ELSE interval '0' END
+           FOR UPDATE) due
  WHERE r.team_id = due.team_id
 RETURNING r.*, due.next_at AS began_at;
 
