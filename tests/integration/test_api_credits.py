@@ -141,6 +141,12 @@ async def test_grants_that_make_no_sense(admin: Api, team: Team, terms: dict[str
     await admin.refused(422, "invalid_input", "POST", "/credits/teams/alpha/grants", {"credits": 5} | terms)
 
 
+async def test_a_grant_is_not_for_aliases_that_do_not_exist(admin: Api, team: Team) -> None:
+    body = {"credits": 5, "model_aliases": ["gpt-3.5-turbo", "gtp-4"]}
+    error = await admin.refused(404, "not_found", "POST", "/credits/teams/alpha/grants", body)
+    assert error["param"] == "model_aliases"
+
+
 async def test_grant_of_another_team_is_not_found(admin: Api, team: Team, other_team: Team) -> None:
     grants = await admin.ok("GET", "/credits/teams/beta/grants")
     path = f"/credits/teams/alpha/grants/{grants['grants'][0]['grant_id']}/void"

@@ -256,6 +256,7 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
         raise BadInput(problem="rollover_credits: what does not expire does not roll over", param="rollover_credits")
     if request.rollover_days is not None and not request.rollover_credits:
         raise BadInput(problem="rollover_days: without rollover_credits nothing rolls over", param="rollover_days")
+    await services.aliases.require(request.model_aliases, param="model_aliases")
     entry = await services.grants.grant(
         team_id, request.credits, reason=request.reason, terms=terms, idempotency_key=request.idempotency_key
     )
