@@ -124,7 +124,7 @@ async def test_a_grant_on_terms_is_seen_in_the_balance(admin: Api, team: Team) -
     path = f"/credits/teams/alpha/grants/{made['grant']['grant_id']}/void"
     voided = await admin.ok("POST", path, {"reason": "mistake"})
     assert (voided["status"], voided["credits_taken"]) == ("voided", 5)
-    assert await admin.ok("POST", path, {}) == voided
+    assert await admin.ok("POST", path) == voided
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,6 @@ async def test_a_grant_on_terms_is_seen_in_the_balance(admin: Api, team: Team) -
     [
         {"expires_at": "2001-01-01T00:00:00Z"},
         {"rollover_credits": 1},
-        {"rollover_days": 1, "expires_at": "2100-01-01T00:00:00Z"},
         {"priority": -1},
         {"kind": "stolen"},
     ],
@@ -201,7 +200,7 @@ async def test_refills_are_set_seen_and_answered(admin: Api, team: Team, engine:
     answer = f"/credits/teams/alpha/refill-requests/{request['request_id']}/fulfil"
     first = await admin.ok("POST", answer, {"reason": "invoice 17"})
     assert (first["credits_added"], first["credits_remaining"]) == (150, 250)
-    assert await admin.ok("POST", answer, {}) == first
+    assert await admin.ok("POST", answer) == first
     assert (await team.api.ok("GET", f"{path}-requests"))["requests"][0]["status"] == "fulfilled"
     await admin.ok("DELETE", path)
     assert (await team.api.ok("GET", path))["refill"] is None

@@ -254,8 +254,6 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
     terms = Terms(**{name: getattr(request, name) for name in Terms.__dataclass_fields__})
     if request.rollover_credits and request.expires_at is None:
         raise BadInput(problem="rollover_credits: what does not expire does not roll over", param="rollover_credits")
-    if request.rollover_days is not None and not request.rollover_credits:
-        raise BadInput(problem="rollover_days: without rollover_credits nothing rolls over", param="rollover_days")
     await services.aliases.require(request.model_aliases, param="model_aliases")
     entry = await services.grants.grant(
         team_id, request.credits, reason=request.reason, terms=terms, idempotency_key=request.idempotency_key
@@ -265,9 +263,10 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
 
 
 @admin_router.post("/{team_id}/grants/{grant_id}/void", responses=documented(404, 409))
-async def void(team_id: str, grant_id: str, request: Voiding, services: InServices) -> Grant:
+async def void(team_id: str, grant_id: str, services: InServices, request: Voiding | None = None) -> Grant:
     """Take back what is neither spent nor held of a grant. Again: nothing changes."""
-    return await services.grants.void(_id(grant_id, "grant"), team_id=team_id, reason=request.reason)
+    reason = (request or Voiding()).reason
+    return await services.grants.void(_id(grant_id, "grant"), team_id=team_id, reason=reason)
 
 
 @refund_router.post("/refund", responses=documented(404, 409))
@@ -310,10 +309,11 @@ async def refill_requests(
 
 
 @admin_router.post("/{team_id}/refill-requests/{request_id}/fulfil", responses=documented(404, 409))
-async def fulfil(team_id: str, request_id: str, request: Fulfilment, services: InServices) -> Added:
+async def fulfil(team_id: str, request_id: str, services: InServices, request: Fulfilment | None = None) -> Added:
     """Answer a refill request with the credits it asks for, and close it. Again: the same answer."""
     await services.teams.require(team_id)
-    entry = await services.refills.fulfil(team_id, _id(request_id, "refill request"), reason=request.reason)
+    reason = (request or Fulfilment()).reason
+    entry = await services.refills.fulfil(team_id, _id(request_id, "refill request"), reason=reason)
     return Added(
         team_id=team_id,
         credits_added=entry.credits_amount,
