@@ -114,22 +114,42 @@ class InsufficientCredits(CreditsError):
 
 class JobCannotBeHeld(CreditsError):
     """
-    Not enough credits: this job holds {required} credits from its creation on, {available} are available. Add credits, or lower
-    credit_cap.
+    Not enough credits: this job holds {required} credits from its creation on, {available} are available. {advice}
     """
 
     status, code, type = 402, "insufficient_credits", "insufficient_quota"
-    shown = ("required", "available", "held")
+    shown = ("required", "available", "held", "retry_may_help")
+
+    def __init__(self, *, required: Decimal, available: Decimal, held: Decimal) -> None:
+        retry_may_help = available + held >= required
+        waiting = "Calls and jobs hold the rest: try again when some have ended, add credits, or lower credit_cap."
+        super().__init__(
+            required=required,
+            available=available,
+            held=held,
+            retry_may_help=retry_may_help,
+            advice=waiting if retry_may_help else "Add credits, or lower credit_cap.",
+        )
 
 
 class KeyLimitReached(CreditsError):
     """
-    The credit limit of this API key leaves {available} credits, this call can cost up to {required}. Ask for a higher
-    credit_limit, or use another key of the team.
+    The credit limit of this API key leaves {available} credits, this call can cost up to {required}. {advice}
     """
 
     status, code, type = 402, "key_limit_reached", "insufficient_quota"
-    shown = ("required", "available")
+    shown = ("required", "available", "held", "retry_may_help")
+
+    def __init__(self, *, required: Decimal, left: Decimal, held: Decimal) -> None:
+        retry_may_help = left + held >= required
+        waiting = "Calls of this key hold the rest: try again when they have ended."
+        super().__init__(
+            required=required,
+            available=max(left, Decimal(0)),
+            held=held,
+            retry_may_help=retry_may_help,
+            advice=waiting if retry_may_help else "Ask for a higher credit_limit, or use another key of the team.",
+        )
 
 
 # 403 ------------------------------------------------------------------------------------------------------------------

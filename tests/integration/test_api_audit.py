@@ -65,12 +65,27 @@ async def test_all_entries_of_one_request_belong_together(admin: Api, organizati
         ("PUT", "/model-access-groups/test-chat-fast/models", {"model_aliases": []}, "model_alias_access_groups"),
         ("POST", "/credits/teams/alpha/add", {"credits": 1}, "credit_transactions"),
         ("POST", "/credits/teams/alpha/adjust", {"credits": -1, "reason": "r"}, "credit_transactions"),
+        ("POST", "/credits/teams/alpha/grants", {"credits": 1, "priority": 5}, "credit_grants"),
+        ("POST", "/credits/teams/alpha/grants/{grant}/void", {"reason": "r"}, "credit_grants"),
+        ("PUT", "/credits/teams/alpha/refill", {"threshold": 200, "target": 300}, "refills"),
+        ("POST", "/credits/refund", {"job_id": "{job}", "reason": "r"}, "credit_transactions"),
+        ("PUT", "/teams/alpha/keys/{key}", {"credit_limit": 5}, "virtual_keys"),
+        ("POST", "/teams/alpha/keys/{key}/rotate", {"overlap_seconds": 60}, "virtual_keys"),
+        ("DELETE", "/teams/alpha/keys/{key}", None, "virtual_keys"),
+        ("PUT", "/teams/alpha", {"plan": {"minimum_charge": 1}}, "teams"),
         ("POST", "/jobs/create", {"team_id": "alpha", "job_type": "t"}, "jobs"),
     ],
 )
 async def test_every_kind_of_change_is_in_the_log(
-    admin: Api, team: Team, method: str, path: str, body: Any, subject: str
+    admin: Api, team: Team, engine: Engine, method: str, path: str, body: Any, subject: str
 ) -> None:
+    job = (await team.api.ok("POST", "/jobs/create", {"job_type": "t"}))["job_id"]
+    await call(engine, team, job_id=job)
+    [grant] = (await admin.ok("GET", "/credits/teams/alpha/grants"))["grants"]
+    [key] = (await admin.ok("GET", "/teams/alpha/keys"))["keys"]
+    path = path.format(grant=grant["grant_id"], key=key["key_id"])
+    if isinstance(body, dict) and "job_id" in body:
+        body = body | {"job_id": job}
     before = len(await _entries(admin, "limit=200"))
     await admin.ok(method, path, body)
     new = (await _entries(admin, "limit=200"))[: -before or None]

@@ -1,5 +1,6 @@
 """Balances by hand, and the ledger that explains them."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -123,14 +124,26 @@ async def test_a_grant_on_terms_is_seen_in_the_balance(admin: Api, team: Team) -
     path = f"/credits/teams/alpha/grants/{made['grant']['grant_id']}/void"
     voided = await admin.ok("POST", path, {"reason": "mistake"})
     assert (voided["status"], voided["credits_taken"]) == ("voided", 5)
-    assert await admin.ok("POST", path, {}) == voided
+    assert await admin.ok("POST", path) == voided
 
 
 @pytest.mark.parametrize(
-    "terms", [{"expires_at": "2001-01-01T00:00:00Z"}, {"rollover_credits": 1}, {"priority": -1}, {"kind": "stolen"}]
+    "terms",
+    [
+        {"expires_at": "2001-01-01T00:00:00Z"},
+        {"rollover_credits": 1},
+        {"priority": -1},
+        {"kind": "stolen"},
+    ],
 )
 async def test_grants_that_make_no_sense(admin: Api, team: Team, terms: dict[str, Any]) -> None:
     await admin.refused(422, "invalid_input", "POST", "/credits/teams/alpha/grants", {"credits": 5} | terms)
+
+
+async def test_a_grant_is_not_for_aliases_that_do_not_exist(admin: Api, team: Team) -> None:
+    body = {"credits": 5, "model_aliases": ["gpt-3.5-turbo", "gtp-4"]}
+    error = await admin.refused(404, "not_found", "POST", "/credits/teams/alpha/grants", body)
+    assert error["param"] == "model_aliases"
 
 
 async def test_grant_of_another_team_is_not_found(admin: Api, team: Team, other_team: Team) -> None:
@@ -187,7 +200,34 @@ async def test_refills_are_set_seen_and_answered(admin: Api, team: Team, engine:
     answer = f"/credits/teams/alpha/refill-requests/{request['request_id']}/fulfil"
     first = await admin.ok("POST", answer, {"reason": "invoice 17"})
     assert (first["credits_added"], first["credits_remaining"]) == (150, 250)
-    assert await admin.ok("POST", answer, {}) == first
+    assert await admin.ok("POST", answer) == first
     assert (await team.api.ok("GET", f"{path}-requests"))["requests"][0]["status"] == "fulfilled"
     await admin.ok("DELETE", path)
     assert (await team.api.ok("GET", path))["refill"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"period": "daily", "credits": 1, "starts_at": "2100-01-01", "rollover_credits": 1},
+        {"period": "daily", "credits": 1, "starts_at": "2100-01-01", "monthly_cap": 1},
+        {"threshold": 1, "target": 2, "lapses": True, "rollover_credits": 1},
+    ],
+)
+async def test_terms_of_a_refill_that_would_do_nothing_are_refused(
+    admin: Api, team: Team, wrong: dict[str, Any]
+) -> None:
+    await admin.refused(422, "invalid_input", "PUT", "/credits/teams/alpha/refill", wrong)
+
+
+async def test_a_refill_does_not_give_for_years_at_once(admin: Api, team: Team, books: Books) -> None:
+    path = "/credits/teams/alpha/refill"
+    body = {"period": "monthly", "credits": 7}
+    error = await admin.refused(422, "invalid_input", "PUT", path, body | {"starts_at": "2021-01-01"})
+    assert error["param"] == "starts_at"
+    lately = (datetime.now(UTC) - timedelta(days=20)).isoformat()
+    await admin.ok("PUT", path, body | {"starts_at": lately})
+    books.rows("UPDATE credits.refills SET starts_at = starts_at - interval '1 year', periods = 12")
+    [running] = books.rows("SELECT * FROM credits.refills")
+    again = await admin.ok("PUT", path, body | {"credits": 8, "starts_at": running["starts_at"].isoformat()})
+    assert (again["credits"], again["periods"]) == (8, 12), "one that has run for long may be changed"

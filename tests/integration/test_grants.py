@@ -16,6 +16,7 @@ from litellm_credits.errors import (
     CreditsError,
     IdempotencyConflict,
     JobCannotBeHeld,
+    JobClosed,
     KeyLimitReached,
     NotOpen,
     NotRefundable,
@@ -239,6 +240,22 @@ async def test_expiry_takes_back_what_is_neither_spent_nor_held_once(rig: Rig, l
     assert rig.row("SELECT count(*) AS n FROM credits.credit_grants WHERE ended_at IS NULL")["n"] == 0
 
 
+async def test_what_a_late_void_gives_back_to_an_expired_grant_is_taken_back_too(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team = rig.team(credits=0, plan={"on_process_death": "charge_hold"})
+    await give(grants, team, 3, expires_at=TOMORROW)
+    call_id = await held(ledger, team, 3)
+    rig.let_lease_run_out(call_id)
+    await ledger.expire()
+    rig.rows("UPDATE credits.credit_grants SET expires_at = now()")
+    await grants.end_expired()
+    assert balance(rig, team) == (3, 3, 0)
+    await ledger.end(void_of(call_id, team))
+    await grants.end_expired()
+    assert balance(rig, team) == (0, 0, 0)
+
+
 async def test_rollover_keeps_so_much_once(rig: Rig, ledger: Ledger, grants: Grants) -> None:
     team = rig.team(credits=0)
     await give(grants, team, 10, expires_at=TOMORROW, rollover_credits=Decimal(4), rollover_days=30)
@@ -248,6 +265,21 @@ async def test_rollover_keeps_so_much_once(rig: Rig, ledger: Ledger, grants: Gra
     rig.rows("UPDATE credits.credit_grants SET expires_at = now() WHERE ended_at IS NULL")
     assert await grants.end_expired() == 1
     assert balance(rig, team) == (0, 0, 0)
+
+
+async def test_rollover_keeps_no_more_where_calls_end_one_after_the_other(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team = rig.team(credits=0)
+    await give(grants, team, 10, expires_at=TOMORROW, rollover_credits=Decimal(4))
+    calls = [await held(ledger, team, 3) for _ in range(3)]
+    rig.rows("UPDATE credits.credit_grants SET expires_at = now()")
+    await grants.end_expired()
+    assert balance(rig, team) == (10, 0, 9), "the one that was left"
+    for call_id in calls:
+        await ledger.end(void_of(call_id, team))
+        await grants.end_expired()
+    assert balance(rig, team) == (4, 0, 0)
 
 
 @pytest.mark.parametrize("terms", [{}, {"expires_at": TOMORROW}])
@@ -301,6 +333,20 @@ async def test_grant_is_given_once_per_key_and_only_for_the_same_terms(rig: Rig,
     with pytest.raises(IdempotencyConflict):
         await once(expires_at=LATER)
     assert balance(rig, team)[0] == 15
+
+
+async def test_a_grant_that_has_expired_meanwhile_is_repeated_like_any_other(rig: Rig, grants: Grants) -> None:
+    team, soon = rig.team(), datetime.now(UTC) + timedelta(seconds=0.5)
+
+    async def send(terms: Terms) -> object:
+        return await grants.grant(team, Decimal(1), reason="test", terms=terms, idempotency_key="k")
+
+    first = await send(Terms(expires_at=soon))
+    await eventually(lambda: datetime.now(UTC) > soon)
+    await grants.end_expired()
+    assert await send(Terms(expires_at=soon)) == first
+    with pytest.raises(IdempotencyConflict):
+        await send(Terms(expires_at=soon - timedelta(hours=1)))
 
 
 async def test_grant_that_never_could_pay_is_refused(rig: Rig, grants: Grants) -> None:
@@ -441,10 +487,13 @@ async def test_job_that_cannot_be_held_is_not_made(rig: Rig, jobs: Jobs) -> None
     with pytest.raises(JobCannotBeHeld) as refusal:
         await job(jobs, team, credit_cap=Decimal(2))
     assert (refusal.value.facts["required"], refusal.value.facts["available"]) == (2, 1)
+    assert refusal.value.facts["retry_may_help"] is False
     outcomes = await asyncio.gather(
         *(job(jobs, team, credit_cap=Decimal("0.4")) for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(outcome, Job) for outcome in outcomes) == 2
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, JobCannotBeHeld)]
+    assert [error.facts["retry_may_help"] for error in refusals] == [True] * 3
     assert rig.row("SELECT count(*) AS n FROM credits.jobs")["n"] == 2
 
 
@@ -459,6 +508,19 @@ async def test_job_expires_once_as_it_says(
     assert sum(await asyncio.gather(*(Jobs(ledger._db).end_expired() for _ in range(5)))) == 1
     assert (await jobs.get(one.job_id, team_id=None)).status == status
     assert balance(rig, team) == (10, used, 0)
+
+
+@pytest.mark.parametrize("plan", [{}, {"budget_mode": "job_based"}])
+async def test_a_job_with_money_takes_no_call_from_its_expiry_on_swept_or_not(
+    rig: Rig, ledger: Ledger, jobs: Jobs, plan: dict[str, object]
+) -> None:
+    team = rig.team(plan=plan)
+    one = await job(jobs, team, expires_at=TOMORROW, credit_cap=None if plan else Decimal(2))
+    call_id = await held(ledger, team, 1, job_id=one.job_id)
+    rig.rows("UPDATE credits.jobs SET expires_at = now()")
+    with pytest.raises(JobClosed):
+        await ledger.hold(hold_request(team, 1, job_id=one.job_id))
+    await ledger.end(settle_of(call_id, team, 1))
 
 
 async def test_deleting_a_job_releases_what_it_and_its_calls_hold(
@@ -527,7 +589,9 @@ async def test_key_spends_no_more_than_its_limit(rig: Rig, ledger: Ledger) -> No
         outcomes = await asyncio.gather(*holds, return_exceptions=True)
     calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
     assert len(calls) == 2
-    assert sum(isinstance(outcome, KeyLimitReached) for outcome in outcomes) == 4
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, KeyLimitReached)]
+    facts = {(error.facts["available"], error.facts["held"], error.facts["retry_may_help"]) for error in refusals}
+    assert (len(refusals), facts) == (4, {(Decimal("0.2"), Decimal("0.8"), True)})
     await ledger.end(settle_of(calls[0], team, "0.3"))
     rig.let_lease_run_out(calls[1])
     await ledger.expire()
@@ -572,6 +636,38 @@ async def test_lapsing_refills_leave_only_this_period_s(rig: Rig, ledger: Ledger
     assert await refills.grant_due() == 3
     await grants.end_expired()
     assert balance(rig, team) == (2, 0, 0)
+
+
+async def test_between_lapsing_refills_is_no_gap(rig: Rig, ledger: Ledger, grants: Grants) -> None:
+    team, refills = rig.team(credits=0), Refills(ledger._db)
+    turn = datetime.now(UTC) + timedelta(seconds=1.5)
+    await refills.set(team, RefillTerms(RefillPeriod.daily, Decimal(2), turn - timedelta(days=1), lapses=True))
+    assert sum(await asyncio.gather(*(Refills(ledger._db).grant_due() for _ in range(3)))) == 2
+    assert sorted(grant.status for grant in await grants.page(team)) == ["active", "pending"]
+    while datetime.now(UTC) < turn + timedelta(seconds=0.2):
+        call_id = await held(ledger, team, 2)
+        await ledger.end(void_of(call_id, team))
+    assert isinstance(await ledger.hold(hold_request(team, 3)), Short)
+    assert await refills.grant_due() == 0
+
+
+async def test_a_refill_that_cannot_be_given_holds_up_no_other_team_s(rig: Rig, ledger: Ledger) -> None:
+    refills, now = Refills(ledger._db), datetime.now(UTC)
+    full, other = rig.team("full", credits=99 * 10**12), rig.team("other", credits=0)
+    await refills.set(full, RefillTerms(RefillPeriod.daily, Decimal(9 * 10**12), now - timedelta(hours=2)))
+    await refills.set(other, RefillTerms(RefillPeriod.daily, Decimal(2), now - timedelta(hours=1)))
+    assert await refills.grant_due() == 1
+    assert balance(rig, other)[0] == 2
+
+
+async def test_what_calls_hold_of_restricted_grants_hides_no_low_balance(
+    rig: Rig, ledger: Ledger, grants: Grants
+) -> None:
+    team, refills = rig.team(credits=1), Refills(ledger._db)
+    await give(grants, team, 90, model_aliases=["gpt"])
+    await held(ledger, team, 90, aliases=("gpt",))
+    await refills.set(team, RefillTerms(threshold=Decimal(5), target=Decimal(20)))
+    assert await refills.ask() == 1
 
 
 async def test_low_balance_asks_once_and_an_answer_closes_it(rig: Rig, ledger: Ledger, grants: Grants) -> None:

@@ -274,6 +274,7 @@ TAMPERINGS_WITH_TERMS = [
     (f"UPDATE credits.credit_grants SET credits_held = credits_held + 1 WHERE grant_id = ({GRANT})", {"grants"}),
     (f"UPDATE credits.credit_grants SET credits_granted = 3 WHERE grant_id = ({GRANT})", {"grants"}),
     ("UPDATE credits.credit_grants SET credits_taken = 0 WHERE reason = 'voided'", {"grants"}),
+    (f"UPDATE credits.credit_grants SET ended_at = now() WHERE grant_id = ({GRANT})", {"grants"}),
     ("UPDATE credits.team_credits SET credits_earmarked = credits_earmarked + 1 WHERE team_id = 'gamma'", {"grants"}),
     ("UPDATE credits.team_credits SET calls_held = calls_held + 1 WHERE team_id = 'gamma'", {"holds"}),
     ("UPDATE credits.jobs SET credits_held = credits_held + 1 WHERE status = 'pending'", {"holds", "jobs"}),

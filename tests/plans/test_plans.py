@@ -66,7 +66,7 @@ HOT: dict[str, tuple[Query, dict[str, Any]]] = {
     "overdue_calls": (ledger.overdue_calls, {"limit": 500, "seen": [uuid4()]}),
     "expired_grants": (ledger.expired_grants, {"limit": 500}),
     "expired_jobs": (ledger.expired_jobs, {"limit": 500}),
-    "due_refills": (refills.due_refills, {"limit": 500}),
+    "due_refills": (refills.due_refills, {"limit": 500, "failed": ["none"]}),
     "forget_answers": (idempotency.sweep, {"limit": 1000}),
     # jobs and credits
     "fund_job": (

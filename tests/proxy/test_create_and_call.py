@@ -1,6 +1,7 @@
 """A job, its call and its completion in one request."""
 
 import json
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -57,6 +58,27 @@ def test_a_stream_carries_the_job_and_the_charge(team: Team) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_job_with_money_is_paid_and_its_price_told(gateway: Gateway, stream: bool) -> None:
+    team = gateway.team(plan={"budget_mode": "hybrid", "credits_per_job": 2}, credits="10")
+    answer = _send(team, stream=stream, max_tokens=8, credit_cap=0.5, expires_at="2100-01-01", on_expiry="complete")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-credits-job-price"] == "2"
+    job, [call] = _job(team), team.calls()
+    assert (job["status"], job["credit_cap"], job["on_expiry"]) == ("completed", 0.5, "complete")
+    assert job["expires_at"].startswith("2100-01-01")
+    assert (job["credits_charged"], call["credits_charged"]) == (2, Decimal("0.000195"))
+    balance = team.balance()
+    assert (balance["credits_held"], balance["credits_used"]) == (0, Decimal("2.000195"))
+
+
+def test_a_job_that_its_process_left_open_ends_by_itself(team: Team) -> None:
+    """Else its price or cap would be held for ever."""
+    _send(team, max_tokens=8)
+    opened, ends = (datetime.fromisoformat(_job(team)[name]) for name in ("created_at", "expires_at"))
+    assert timedelta(hours=23) < ends - opened < timedelta(hours=25)
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["err500", "abort", "abort-first"])
 def test_a_call_that_fails_fails_its_job(team: Team, model: str, stream: bool) -> None:
     answer = _send(team, model, stream=stream)
@@ -105,6 +127,9 @@ def test_a_client_that_hangs_up_fails_its_job(team: Team, stream: bool) -> None:
         ({"temprature": 1}, "temprature"),
         ({"model": 7}, "model"),
         ({"parent_job_id": "x"}, "parent_job_id"),
+        ({"credit_cap": -1}, "credit_cap"),
+        ({"expires_at": "2001-01-01"}, "expires_at"),
+        ({"on_expiry": "x"}, "on_expiry"),
     ],
 )
 def test_bad_input_opens_no_job(team: Team, change: dict[str, Any], param: str) -> None:

@@ -87,6 +87,14 @@ def test_what_would_be_refused_gets_the_same_refusal(
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
+def test_a_team_that_may_not_call_gets_no_quote(gateway: Gateway) -> None:
+    team = gateway.team(plan={"budget_mode": "job_based"})
+    assert quote(team, REQUEST).json()["error"]["code"] == "job_required"
+    assert loads(quote(team, REQUEST, **{"x-job-id": str(team.job())}).content)["required"] == 0
+    assert gateway.admin.put(f"/api/teams/{team.team_id}/pause").status_code == 200
+    assert quote(team, REQUEST).json()["error"]["code"] == "team_paused"
+
+
 def test_only_teams_get_quotes(gateway: Gateway, team: Team) -> None:
     assert gateway.admin.post("/api/quote", json=REQUEST).json()["error"]["code"] == "team_only"
     assert httpx.post(f"{gateway.base_url}/api/quote", json=REQUEST).status_code == 401

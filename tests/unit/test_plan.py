@@ -46,6 +46,9 @@ def test_a_stored_plan_is_read_as_it_was_written() -> None:
         {"rounding": "sideways"},
         {"rounding_step": 0},
         {"max_calls_in_flight": 0},
+        {"max_calls_in_flight": True},
+        {"tokens_per_credit": True},
+        {"fit_min_tokens": True},
         {"max_held_share": 2},
     ],
 )

@@ -1,5 +1,6 @@
 """/credits: what changes a balance by hand or by itself (admin), and what a team may read of its own."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
@@ -34,6 +35,7 @@ admin_router = APIRouter(
 router = APIRouter(prefix="/credits/teams", tags=["credits"], route_class=Route, dependencies=[Depends(any_key)])
 
 _MOST_SHOWN = 200
+_LONGEST_DAYS = {RefillPeriod.daily: 1, RefillPeriod.weekly: 7, RefillPeriod.monthly: 31}
 _ONCE = "Sent again with the same credits, the first entry is answered and nothing is repeated."
 
 
@@ -132,6 +134,10 @@ class NewRefill(RequestModel):
             raise ValueError("target must be above threshold")
         if self.period is None and self.threshold is None:
             raise ValueError("name a period, a threshold, or both")
+        if self.rollover_credits and not (self.period and self.lapses):
+            raise ValueError("rollover_credits: what does not lapse does not roll over")
+        if self.monthly_cap is not None and self.threshold is None:
+            raise ValueError("monthly_cap: without a threshold nothing is asked for")
         return self
 
 
@@ -248,6 +254,7 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
     terms = Terms(**{name: getattr(request, name) for name in Terms.__dataclass_fields__})
     if request.rollover_credits and request.expires_at is None:
         raise BadInput(problem="rollover_credits: what does not expire does not roll over", param="rollover_credits")
+    await services.aliases.require(request.model_aliases, param="model_aliases")
     entry = await services.grants.grant(
         team_id, request.credits, reason=request.reason, terms=terms, idempotency_key=request.idempotency_key
     )
@@ -256,9 +263,10 @@ async def grant(team_id: str, request: NewGrant, services: InServices) -> Grante
 
 
 @admin_router.post("/{team_id}/grants/{grant_id}/void", responses=documented(404, 409))
-async def void(team_id: str, grant_id: str, request: Voiding, services: InServices) -> Grant:
+async def void(team_id: str, grant_id: str, services: InServices, request: Voiding | None = None) -> Grant:
     """Take back what is neither spent nor held of a grant. Again: nothing changes."""
-    return await services.grants.void(_id(grant_id, "grant"), team_id=team_id, reason=request.reason)
+    reason = (request or Voiding()).reason
+    return await services.grants.void(_id(grant_id, "grant"), team_id=team_id, reason=reason)
 
 
 @refund_router.post("/refund", responses=documented(404, 409))
@@ -277,6 +285,9 @@ async def refund(request: Refunding, services: InServices) -> Refunded:
 async def set_refill(team_id: str, request: NewRefill, services: InServices) -> Refill:
     """Replace the team's automatic refills. The same period and start go on where they are."""
     await services.teams.require(team_id)
+    current = await services.refills.get(team_id)
+    if current is None or (current.period, current.starts_at) != (request.period, request.starts_at):
+        _check_start(request)
     return await services.refills.set(team_id, RefillTerms(**request.model_dump()))
 
 
@@ -298,10 +309,11 @@ async def refill_requests(
 
 
 @admin_router.post("/{team_id}/refill-requests/{request_id}/fulfil", responses=documented(404, 409))
-async def fulfil(team_id: str, request_id: str, request: Fulfilment, services: InServices) -> Added:
+async def fulfil(team_id: str, request_id: str, services: InServices, request: Fulfilment | None = None) -> Added:
     """Answer a refill request with the credits it asks for, and close it. Again: the same answer."""
     await services.teams.require(team_id)
-    entry = await services.refills.fulfil(team_id, _id(request_id, "refill request"), reason=request.reason)
+    reason = (request or Fulfilment()).reason
+    entry = await services.refills.fulfil(team_id, _id(request_id, "refill request"), reason=reason)
     return Added(
         team_id=team_id,
         credits_added=entry.credits_amount,
@@ -356,6 +368,18 @@ async def transactions(
     entries = [CreditTransaction.model_validate(row) for row in rows]
     more = entries[-1].transaction_id if len(entries) == limit else None
     return Ledger(team_id=team_id, transactions=entries, next_cursor=more)
+
+
+def _check_start(request: NewRefill) -> None:
+    """Raises BadInput for a start so long ago that several periods would be granted at once."""
+    if request.period is None or request.starts_at is None:
+        return
+    if request.starts_at < datetime.now(UTC) - timedelta(days=_LONGEST_DAYS[request.period]):
+        raise BadInput(
+            problem="starts_at lies more than a period back, and all since would be granted at once: "
+            "name the beginning of the current period, or a later time",
+            param="starts_at",
+        )
 
 
 def _id(text: str, what: str) -> UUID:

@@ -12,6 +12,7 @@ from litellm_credits.pricing.charge import TOKEN_RATES
 from litellm_credits.pricing.rates import Rates
 
 _SQL = load("catalog")
+_TENANCY = load("tenancy")
 
 
 class AliasView(ModelAlias):
@@ -73,6 +74,12 @@ class Aliases:
         if row is None:
             raise NotFound(what="model alias", id=model_alias)
         return AliasView.model_validate(row)
+
+    async def require(self, model_aliases: list[str], *, param: str) -> None:
+        """Raises NotFound unless there are aliases of all these names."""
+        unknown = await self._db.one(_TENANCY.unknown_aliases, {"model_aliases": model_aliases})
+        if unknown is not None:
+            raise NotFound(what="model alias", id=unknown["name"], param=param)
 
     async def page(self, *, after: str, limit: int) -> list[AliasView]:
         """Aliases by name, starting after the name `after`."""

@@ -51,7 +51,7 @@ def send(method: str, url: str, key: str, fields: dict[str, Any], *, idempotency
     body = None
     if fields and method == "GET":
         url = f"{url}?{urlencode(fields)}"
-    elif fields:
+    elif fields or method not in ("GET", "DELETE"):  # an empty document, so that a refusal names what is missing in it
         body = money.dumps(fields)
     if not url.startswith(("http://", "https://")):
         raise Refused(f"'{url}' is no http:// or https:// address")

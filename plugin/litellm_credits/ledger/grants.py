@@ -91,9 +91,7 @@ class Grants:
             BadInput: the grant would never be effective.
             IdempotencyConflict: the key was used before for something else.
         """
-        if terms.expires_at is not None and terms.expires_at <= max(
-            terms.effective_at or datetime.now(UTC), datetime.now(UTC)
-        ):
+        if not _pays_ever(terms) and not await self._is_repeated(team_id, idempotency_key):
             raise BadInput(problem="expires_at must come after effective_at, and after now", param="expires_at")
         params = _grant_params(team_id, credits, reason, terms, transaction_type, idempotency_key)
         try:
@@ -109,6 +107,10 @@ class Grants:
             raise IdempotencyConflict(key=idempotency_key, param="idempotency_key")
         entry = await self._db.one(_SQL.transaction, {"transaction_id": row["transaction_id"]})
         return CreditTransaction.model_validate(entry)
+
+    async def _is_repeated(self, team_id: str, idempotency_key: str | None) -> bool:
+        key = {"team_id": team_id, "idempotency_key": idempotency_key}
+        return await self._db.one(_SQL.earlier_entry, key) is not None
 
     async def adjust(
         self, team_id: str, credits: Decimal, *, reason: str, idempotency_key: str | None = None
@@ -268,7 +270,9 @@ async def _end(tx: Transaction, team_id: str, grant_id: UUID) -> int:
         kind, reason = (TransactionType.void, "Voided") if voided else (TransactionType.expiry, "Expired")
         await take_back(tx, team_id, taken, transaction_type=kind, reason=f"{reason}: {row['reason']}"[:500])
         entries = 1
-        rolled = Decimal(0) if voided else min(row["credits_left"], row["rollover_credits"])
+        rolled = (
+            Decimal(0) if voided else _rolls_over(row["credits_taken"], row["credits_left"], row["rollover_credits"])
+        )
         if rolled:
             life = row["rollover_days"]
             terms = Terms(
@@ -282,6 +286,16 @@ async def _end(tx: Transaction, team_id: str, grant_id: UUID) -> int:
             entries = 2
     await tx.all(_SQL.end_grant, {"grant_id": grant_id})
     return entries
+
+
+def _pays_ever(terms: Terms) -> bool:
+    now = datetime.now(UTC)
+    return terms.expires_at is None or terms.expires_at > max(terms.effective_at or now, now)
+
+
+def _rolls_over(taken: Decimal, left: Decimal, most: Decimal) -> Decimal:
+    """How much of what is left rolls over: what sweeps took before, while calls held the rest, counts towards the most."""
+    return min(taken + left, most) - min(taken, most)
 
 
 async def _lock(tx: Transaction, team_id: str) -> None:

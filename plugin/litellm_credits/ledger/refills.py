@@ -5,10 +5,13 @@ request is made once while the balance is below the threshold, is withdrawn when
 by a top-up that closes it.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
+
+from psycopg.errors import NumericValueOutOfRange
 
 from litellm_credits.db.cursors import Cursor
 from litellm_credits.db.database import Database, Transaction
@@ -24,6 +27,8 @@ from litellm_credits.models import (
     RefillRequest,
     RefillRequestStatus,
 )
+
+log = logging.getLogger("litellm_credits.ledger")
 
 _SQL = load("refills")
 _LEDGER = load("ledger")
@@ -101,11 +106,19 @@ class Refills:
         return entry
 
     async def grant_due(self) -> int:
-        """Begin all periods that are due, each once, and return how many this call began."""
+        """Begin all periods that are due, each once, and return how many this call began.
+
+        A team that cannot be given its credits, since its balance would outgrow its column, keeps no other from its own.
+        """
         begun = 0
-        while rows := await self._db.all(_SQL.due_refills, {"limit": _SWEEP_BATCH}):
+        failed: list[str] = []
+        while rows := await self._db.all(_SQL.due_refills, {"limit": _SWEEP_BATCH, "failed": failed}):
             for row in rows:
-                begun += await self._begin(row["team_id"])
+                try:
+                    begun += await self._begin(row["team_id"])
+                except NumericValueOutOfRange:
+                    log.exception("team %s cannot be given its refill", row["team_id"])
+                    failed.append(row["team_id"])
         return begun
 
     async def _begin(self, team_id: str) -> int:
@@ -115,7 +128,12 @@ class Refills:
             if period is None:
                 return 0
             ends = period["next_at"] if period["lapses"] else None
-            terms = Terms(kind=period["kind"], expires_at=ends, rollover_credits=period["rollover_credits"])
+            terms = Terms(
+                kind=period["kind"],
+                effective_at=period["began_at"] if period["lapses"] else None,
+                expires_at=ends,
+                rollover_credits=period["rollover_credits"],
+            )
             reason = f"Refill ({period['period']}) of {period['began_at']:%Y-%m-%d}"
             key = f"refill:{period['starts_at']:%Y-%m-%dT%H:%M:%S}:{period['period']}:{period['periods']}"
             await add_grant(tx, team_id, period["credits"], reason=reason, terms=terms, idempotency_key=key)

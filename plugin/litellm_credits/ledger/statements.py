@@ -147,5 +147,5 @@ def refused(row: Row, request: HoldRequest) -> Short:
         case "held_share":
             raise TooMuchHeld(team_id=request.team_id, required=row["credits"], held=row["held_by_others"])
         case "key_limit":
-            raise KeyLimitReached(required=row["credits"], available=max(row["key_available"], Decimal(0)))
+            raise KeyLimitReached(required=row["credits"], left=row["key_available"], held=row["key_held"])
     return Short(available=row["available"], held=row["held_by_others"])

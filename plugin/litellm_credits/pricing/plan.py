@@ -91,7 +91,7 @@ class Plan(BaseModel):
     budget_mode: BudgetMode = BudgetMode.CONSUMPTION_USD
     credits_per_dollar: Rate = Field(Decimal(10), description="consumption_usd: credits for one US dollar of cost.")
     tokens_per_credit: int = Field(
-        10_000, gt=0, le=1_000_000_000, description="consumption_tokens: tokens that one credit pays for."
+        10_000, strict=True, gt=0, le=1_000_000_000, description="consumption_tokens: tokens that one credit pays for."
     )
     cost_markup_percentage: Decimal = Field(
         Decimal(0),
@@ -119,7 +119,11 @@ class Plan(BaseModel):
         description="This team's own prices of aliases, in the place of those that the aliases state.",
     )
     max_calls_in_flight: int | None = Field(
-        None, ge=1, le=1_000_000, description="Further calls are refused with 429 while so many are in flight."
+        None,
+        strict=True,
+        ge=1,
+        le=1_000_000,
+        description="Further calls are refused with 429 while so many are in flight.",
     )
     max_held_share: Decimal | None = Field(
         None,
@@ -132,7 +136,9 @@ class Plan(BaseModel):
     fit_to_balance: bool = Field(
         False, description="Lower max_tokens to what the balance can pay instead of refusing the call."
     )
-    fit_min_tokens: int = Field(64, ge=1, le=1_000_000, description="Refuse rather than fit below this many tokens.")
+    fit_min_tokens: int = Field(
+        64, strict=True, ge=1, le=1_000_000, description="Refuse rather than fit below this many tokens."
+    )
     on_disconnect: OnDisconnect = Field(
         OnDisconnect.CHARGE_OUTPUT,
         description="Charged when the client hangs up: what was produced, nothing, or the hold.",

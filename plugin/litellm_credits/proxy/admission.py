@@ -61,8 +61,7 @@ class Admissions:
         if call.admission is None:
             body = await client_body(call, endpoint, request)
             read_labels(call, request, body)
-            if call.job_id is None and principal.plan.needs_job:
-                raise JobRequired
+            _require_job(call, principal)
             name = request.get("model") or endpoint.default_model if endpoint.routed else call.path
             admission = await self._admission(principal, endpoint, name, body, stream=request.get("stream") is True)
 
@@ -89,6 +88,7 @@ class Admissions:
             CreditsError: as `admit`, but for too few credits.
         """
         read_labels(call, {}, body)
+        _require_job(call, principal)
         admission = await self._admission(principal, endpoint, name, body, stream=body.get("stream") is True)
 
         def rehearse(wanted: Admission) -> Awaitable[Held | Short]:
@@ -156,6 +156,11 @@ class Admissions:
         return max(
             one.alias.max_output_tokens or one.deployment.max_output_tokens or default for one in candidates
         ), True
+
+
+def _require_job(call: Call, principal: Principal) -> None:
+    if call.job_id is None and principal.plan.needs_job:
+        raise JobRequired
 
 
 async def _fitted(

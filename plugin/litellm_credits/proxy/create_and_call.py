@@ -7,6 +7,7 @@ the last byte of the answer leaves. An answer that is refused, fails, or is not 
 import asyncio
 import logging
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from litellm_credits.db.database import Database
 from litellm_credits.errors import BadInput, CreditsError, Forbidden, TeamOnly
 from litellm_credits.jobs.jobs import Jobs
 from litellm_credits.models import Job, JobStatus
-from litellm_credits.money import dumps, loads
+from litellm_credits.money import dumps, loads, plain
 from litellm_credits.proxy.bodies import redirected
 from litellm_credits.proxy.job_calls import check_call, parse_call
 from litellm_credits.tenancy.keys import sent_key
@@ -37,8 +38,14 @@ _JOB_FIELDS = {
     "external_task_id": "external_task_id",
     "parent_job_id": "parent_job_id",
     "job_metadata": "metadata",
+    "credit_cap": "credit_cap",
+    "expires_at": "expires_at",
+    "on_expiry": "on_expiry",
 }
 """The fields of such a request that are the job's, and what the job calls them. The others are the call's."""
+
+_LONGEST_LIFE = timedelta(days=1)
+"""When a job is cancelled that nobody closed, since the process died: what it holds must not be lost."""
 
 _LONGEST_ERROR = 1000
 _DONE = b"data: [DONE]"
@@ -103,6 +110,9 @@ class CreateAndCall:
             external_task_id=wanted.external_task_id,
             metadata=wanted.metadata,
             parent_job_id=wanted.parent_job_id,
+            credit_cap=wanted.credit_cap,
+            expires_at=wanted.expires_at or datetime.now(UTC) + _LONGEST_LIFE,
+            on_expiry=wanted.on_expiry,
         )
 
 
@@ -158,6 +168,8 @@ class _Outgoing:
         for name, value in headers:
             if name.lower() == b"content-length":
                 kept.append((name, str(int(value) + (len(self._prefix) - 1 if self._spliced else 0)).encode()))
+        if self._job.credits_price:
+            kept.append((b"x-credits-job-price", plain(self._job.credits_price).encode()))
         return [*kept, (b"x-credits-job-id", str(self._job.job_id).encode())]
 
     def _body(self, part: bytes) -> bytes:

@@ -48,6 +48,7 @@ class Quotes:
         caller = await self._engine.authenticator.caller(call.key)
         if not isinstance(caller, Principal):
             raise TeamOnly(method=call.method, path=call.path)
+        await self._engine.authenticator.may_call(caller)
         path = parse_qs(scope["query_string"].decode("latin-1")).get("path", [_CHAT])[-1]
         match, endpoint = self._priced(path)
         body = parse(await whole_body(receive))

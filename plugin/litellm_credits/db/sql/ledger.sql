@@ -32,7 +32,7 @@ WITH wanted AS (
     LEFT JOIN LATERAL (SELECT * FROM credits.virtual_keys k WHERE k.key_id = w.key_id LIMIT 1) key ON true
    WHERE account.credits_earmarked = 0 AND key.credit_limit IS NULL
      AND (w.job_id IS NULL OR (job.team_id = w.team_id AND job.status IN ('pending', 'in_progress')
-                               AND job.credit_cap IS NULL AND NOT job.calls_included))
+                               AND coalesce(job.expires_at > now(), true) AND job.credit_cap IS NULL AND NOT job.calls_included))
   WINDOW team AS (PARTITION BY w.team_id ORDER BY w.n)
 ), held AS (
   SELECT * FROM plain
@@ -72,14 +72,15 @@ WITH account AS (
    WHERE a.team_id = %(team_id)s AND t.status = 'active' AND o.status = 'active'
      FOR UPDATE OF a
 ), job AS (
-  SELECT team_id, status, job_type, calls_included, credit_cap IS NOT NULL AS capped FROM credits.jobs WHERE job_id = %(job_id)s
+  SELECT team_id, status, job_type, calls_included, credit_cap IS NOT NULL AS capped, coalesce(expires_at <= now(), false) AS expired
+    FROM credits.jobs WHERE job_id = %(job_id)s
 ), purse AS (
   SELECT j.job_id, j.credits_held, j.credits_held - j.credits_price AS free
     FROM credits.jobs j JOIN account USING (team_id)
    WHERE j.job_id = %(job_id)s AND j.credit_cap IS NOT NULL AND j.status IN ('pending', 'in_progress')
      FOR NO KEY UPDATE OF j
 ), key AS (
-  SELECT k.key_id, k.credit_limit - k.credits_used - k.credits_held AS free
+  SELECT k.key_id, k.credit_limit - k.credits_used - k.credits_held AS free, k.credits_held AS held
     FROM credits.virtual_keys k JOIN account USING (team_id)
    WHERE k.key_id = %(key_id)s AND k.credit_limit IS NOT NULL
      FOR NO KEY UPDATE OF k
@@ -110,9 +111,9 @@ WITH account AS (
                                  ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier FROM source) s, wanted
 ), decision AS (
   SELECT account.*, wanted.credits, purse.job_id IS NOT NULL AS on_job, key.key_id IS NOT NULL AS on_key,
-         sums.earmarked, coalesce(purse.free, sums.free) AS available, key.free AS key_available,
+         sums.earmarked, coalesce(purse.free, sums.free) AS available, key.free AS key_available, key.held AS key_held,
          CASE WHEN %(job_id)s::uuid IS NOT NULL AND (job.team_id IS DISTINCT FROM account.team_id
-                OR job.status NOT IN ('pending', 'in_progress') OR (job.capped AND purse.job_id IS NULL)) THEN 'job'
+                OR job.status NOT IN ('pending', 'in_progress') OR job.expired OR (job.capped AND purse.job_id IS NULL)) THEN 'job'
               WHEN account.calls_held >= (account.plan ->> 'max_calls_in_flight')::int THEN 'calls_in_flight'
               WHEN wanted.credits > key.free THEN 'key_limit'
               WHEN wanted.credits > coalesce(purse.free, sums.free) THEN 'short'
@@ -163,7 +164,7 @@ WITH account AS (
     FROM balance JOIN decision d USING (team_id) WHERE d.on_key AND k.key_id = %(key_id)s
 )
 SELECT balance.team_id IS NOT NULL AS held, d.team_id IS NOT NULL AS team_active, d.refusal, d.credits, d.available,
-       d.key_available, d.calls_held, d.credits_earmarked > 0 OR d.on_job OR d.on_key OR job.calls_included AS on_terms, job.team_id AS job_team, job.status AS job_status,
+       d.key_available, d.key_held, d.calls_held, d.credits_earmarked > 0 OR d.on_job OR d.on_key OR job.calls_included AS on_terms, job.team_id AS job_team, job.status AS job_status,
        CASE WHEN d.on_job THEN (SELECT coalesce(sum(c.credits_held), 0) FROM credits.llm_calls c
                                  WHERE d.refusal = 'short' AND c.job_id = %(job_id)s AND c.status::text = 'held')
             ELSE d.credits_held END AS held_by_others
@@ -331,7 +332,8 @@ WITH account AS (
 ), paid AS (
   UPDATE credits.credit_grants g
      SET credits_taken = draw.credits_taken, credits_used = draw.credits_used + portion.charge,
-         credits_held = draw.credits_held - CASE WHEN on_job THEN portion.charge ELSE portion.held END
+         credits_held = draw.credits_held - CASE WHEN on_job THEN portion.charge ELSE portion.held END,
+         ended_at = CASE WHEN portion.charge < 0 THEN NULL ELSE g.ended_at END  -- a correction gives back: the sweep must look again
     FROM draw JOIN portion USING (grant_id) WHERE g.grant_id = draw.grant_id
 ), ended_draw AS (
   UPDATE credits.grant_draws d SET credits_held = 0, credits_charged = portion.charged + portion.charge

@@ -23,7 +23,9 @@ SELECT * FROM credits.refills WHERE team_id = %(team_id)s;
 DELETE FROM credits.refills WHERE team_id = %(team_id)s;
 
 -- name: due_refills
-SELECT team_id FROM credits.refills WHERE next_at <= now() ORDER BY next_at LIMIT %(limit)s;
+-- Grants that lapse are made a minute ahead, so that a team has the next ones at the very moment at which it loses these.
+SELECT team_id FROM credits.refills
+ WHERE next_at <= now() + interval '1 minute' AND (lapses OR next_at <= now()) AND NOT team_id = ANY (%(failed)s) ORDER BY next_at LIMIT %(limit)s;
 
 -- name: advance_refill
 -- Begin the next period that is due, and say when it began and when the one after it will: counted from the first in UTC's
@@ -34,15 +36,18 @@ UPDATE credits.refills r SET periods = r.periods + 1, next_at = due.after_at
                (starts_at AT TIME ZONE 'UTC' + (periods + 1)
                 * CASE period WHEN 'daily' THEN interval '1 day' WHEN 'weekly' THEN interval '7 days' ELSE interval '1 month' END)
                AT TIME ZONE 'UTC' AS after_at
-          FROM credits.refills WHERE team_id = %(team_id)s AND next_at <= now() FOR UPDATE) due
+          FROM credits.refills
+         WHERE team_id = %(team_id)s AND next_at <= now() + CASE WHEN lapses THEN interval '1 minute' ELSE interval '0' END
+           FOR UPDATE) due
  WHERE r.team_id = due.team_id
 RETURNING r.*, due.next_at AS began_at;
 
 -- name: watched_balances
--- Teams with a threshold whose spendable credits may lie below it, and those with a request that nobody may need any more.
+-- Teams with a threshold whose spendable credits may lie below it (what is held may be of grants that are not for anything), and those
+-- with a request that nobody may need any more.
 SELECT r.team_id FROM credits.refills r JOIN credits.team_credits a USING (team_id)
   LEFT JOIN credits.refill_requests q ON q.team_id = r.team_id AND q.status = 'open'
- WHERE r.team_id > %(after)s AND (q.request_id IS NOT NULL OR a.credits_remaining - a.credits_earmarked < r.threshold)
+ WHERE r.team_id > %(after)s AND (q.request_id IS NOT NULL OR a.credits_remaining - a.credits_earmarked - a.credits_held < r.threshold)
  ORDER BY r.team_id LIMIT %(limit)s;
 
 -- name: spendable

@@ -164,7 +164,7 @@ SELECT j.team_id, v.subject, v.expected, v.found, count(*) OVER () AS difference
 
 -- name: grants
 -- All that is allocated comes from grants. An earmarked one was spent and is held as calls and jobs drew on it, within its amount,
--- and the balance knows what is left of all of them.
+-- and the balance knows what is left of all of them. Of one that has ended nothing is: no sweep looks at it any more.
 WITH draws AS (
   SELECT grant_id, sum(d.credits_held) AS held, sum(d.credits_charged) AS charged
     FROM credits.grant_draws d JOIN credits.credit_grants g USING (grant_id)
@@ -185,7 +185,8 @@ WITH draws AS (
            (' credits_used', coalesce(d.charged, 0), g.credits_used),
            (' credits_granted', coalesce(e.granted, g.credits_granted), g.credits_granted),
            (' taken back in the ledger beyond credits_taken', 0, greatest(0, coalesce(e.taken, 0) - g.credits_taken)),
-           (' overdrawn by', 0, greatest(0, g.credits_taken + g.credits_used + g.credits_held - g.credits_granted))
+           (' overdrawn by', 0, greatest(0, g.credits_taken + g.credits_used + g.credits_held - g.credits_granted)),
+           (' has ended, and left', 0, CASE WHEN g.ended_at IS NOT NULL THEN g.credits_granted - g.credits_taken - g.credits_used ELSE 0 END)
          ) AS v(subject, expected, found)
    WHERE %(team_id)s::text IS NULL OR g.team_id = %(team_id)s
    UNION ALL
