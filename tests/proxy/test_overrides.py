@@ -73,8 +73,10 @@ HEADERS = {
     "x-litellm-customer-id": "other",
     "x-litellm-disable-callbacks": "litellm_credits.proxy.plugin.credits,credits,CreditsHooks",
     "x-litellm-disable-logging": "true",
+    "x-litellm-agent-id": "other",
     "x-litellm-enable-message-redaction": "true",
     "x-litellm-end-user-id": "other",
+    "x-litellm-keepalive-seconds": "1",
     "x-litellm-key-spend": "0",
     "x-litellm-max-budget": "0",
     "x-litellm-model": "outside",
@@ -91,6 +93,8 @@ HEADERS = {
     "x-http-method-override": "GET",
     "x-original-url": "/health",
     "x-forwarded-prefix": "/api",
+    "cache-control": "s-maxage=1",
+    "content-encoding": "gzip",
     "anthropic-beta": "context-1m-2025-08-07",
     "openai-organization": "org-mine",
 }
@@ -199,6 +203,16 @@ def test_no_header_chooses_anything(team: Team, buyer: Team) -> None:  # noqa: F
         charged = [call["credits_charged"] for call in buyer.calls()[before:]]
         assert charged == ([MESSAGES] if answer.status_code == 200 else []), name
     assert tried["200"] > 15
+
+
+@pytest.mark.parametrize("value", ["abc", "", "nan", "-1", "1e999"])
+def test_no_header_of_litellms_breaks_a_call(team: Team, value: str) -> None:
+    """LiteLLM makes numbers of them, or fails with a 500."""
+    names = ("timeout", "stream-timeout", "num-retries", "keepalive-seconds", "spend-logs-metadata")
+    for name in names:
+        body = CHAT | {"messages": text()}
+        assert post(team, "/v1/chat/completions", body, **{f"x-litellm-{name}": value}).status_code == 200, name
+    assert [call["credits_charged"] for call in team.calls()] == [credits_for(2, 8)] * len(names)
 
 
 def test_a_name_is_the_name_of_an_alias_or_it_is_nothing(team: Team, gateway: Gateway) -> None:
