@@ -274,8 +274,10 @@ def test_an_error_of_the_provider_costs_nothing(buyer: Team, case: Case) -> None
     response = Sent(buyer, case, "err500")()
     assert response.status_code == 500, response.text
     assert "Traceback" not in response.text
+    assert "model group" not in response.text.lower(), "how the operator routes is not the team's to know"
     call = buyer.ended_call()
     assert (call["status"], call["credits_charged"]) == ("voided", 0)
+    assert "upstream says 500" in call["error"]["message"]
     buyer.check_books()
 
 
@@ -362,6 +364,22 @@ def test_a_client_that_hangs_up_leaves_no_hold(buyer: Team, case: Case) -> None:
 
 def absolute(team: Team, options: dict[str, Any]) -> dict[str, Any]:
     return options | {"url": f"{team.gateway.base_url}{options['url']}"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_says_nothing_of_fallbacks(team: Team, stream: bool) -> None:
+    body = {
+        "model": "falls-outside",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 8,
+        "stream": stream,
+    }
+    with team.http() as http:
+        response = http.post("/v1/chat/completions", json=body)
+    assert response.status_code == 500
+    assert "upstream says 500" in response.text
+    assert not re.search("model group|fallback|outside", response.text, re.IGNORECASE)
+    team.check_books()
 
 
 # With the vendors' own clients ------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What LiteLLM's answers, streams and errors say of a call."""
 
 import logging
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,9 @@ log = logging.getLogger("litellm_credits.proxy")
 
 _FROM_CACHE = "cached_response"
 """What LiteLLM calls the provider of a stream that it plays back from its cache."""
+
+_ROUTERS_WORDS = re.compile(r"\s*(?:LiteLLM: model group '|Received Model Group=|Passed model=).*", re.DOTALL)
+"""What LiteLLM's router adds to an error: its model groups, fallbacks and cooldowns, and how to configure them."""
 
 
 def whole_answer(call: Call, response: Any) -> Answer:
@@ -80,6 +84,13 @@ def partial_answer(call: Call) -> Answer:
         if usage is not None:
             return replace(answer, usage=usage, model=getattr(chunk, "model", None))
     return answer
+
+
+def hide_router(error: BaseException) -> None:
+    """Leave of an error's message what the provider said: LiteLLM renders the error once all hooks have seen it."""
+    message = getattr(error, "message", None) or str(error)
+    if isinstance(message, str) and _ROUTERS_WORDS.search(message):
+        error.message = _ROUTERS_WORDS.sub("", message)  # type: ignore[attr-defined]
 
 
 def with_charge(call: Call, chunk: Any) -> bytes:
