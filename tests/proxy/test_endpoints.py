@@ -415,6 +415,25 @@ def test_openais_client_on_every_endpoint_that_it_has(buyer: Team) -> None:
     buyer.check_books()
 
 
+def test_azures_client_on_every_endpoint_that_litellm_serves_it(buyer: Team) -> None:
+    """It names the model in the URL, and in the query a version of Azure's API, which is the operator's to choose."""
+    base = buyer.gateway.base_url
+    with openai.AzureOpenAI(azure_endpoint=base, api_key=buyer.key, api_version="2024-10-21", max_retries=0) as client:
+        messages: Any = [{"role": "user", "content": "hi"}]
+        assert client.chat.completions.create(model="full:ok", messages=messages, max_tokens=50).choices
+        assert client.completions.create(model="instruct:ok", prompt="hi", max_tokens=50).choices
+        assert client.embeddings.create(model="full:ok", input="hi").data
+        assert client.images.generate(model="unit:ok", prompt="a cat").data
+        pictures = [("a.png", b"png"), ("b.png", b"png")]
+        assert client.images.edit(model="unit:ok", image=pictures, prompt="a hat").data
+        with pytest.raises(openai.PermissionDeniedError, match="not open to virtual keys"):
+            client.audio.speech.create(model="unit:ok", input="hello", voice="alloy")
+    assert [call["requested_model"] for call in buyer.calls()] == ["full:ok", "instruct:ok", "full:ok"] + [
+        "unit:ok"
+    ] * 2
+    buyer.check_books()
+
+
 def test_anthropics_client(buyer: Team, claude: anthropic.Anthropic) -> None:
     question: Any = {"model": "claude:ok", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
     assert claude.messages.create(**question).usage.output_tokens == 20

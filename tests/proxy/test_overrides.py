@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from .gateway import Gateway, Team, credits_for
-from .test_endpoints import MESSAGES, buyer, priced  # noqa: F401  (fixtures)
+from .test_endpoints import MESSAGES, buyer, priced, sound  # noqa: F401  (fixtures)
 
 CHAT = {"model": "ok", "max_tokens": 8}
 FIELDS: dict[str, Any] = {
@@ -161,6 +161,42 @@ def test_no_field_of_other_endpoints_does_either(buyer: Team, path: str) -> None
             body = {"model": "full:ok", "max_output_tokens": 8, "input": messages, name: value}
         response = post(buyer, path, body)
         assert response.status_code in (400, 401, 403), (name, response.text)
+    assert buyer.calls() == []
+
+
+FORMS = {
+    "/v1/audio/transcriptions": ("file", ("a.wav", sound(1), "audio/wav")),
+    "/v1/images/edits": ("image", ("a.png", b"png", "image/png")),
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_no_field_of_a_form_does_either(buyer: Team, path: str) -> None:  # noqa: F811
+    """Each is refused, or it is without effect: LiteLLM takes some of them away before any hook sees them."""
+    tried: Counter[str] = Counter()
+    model = {"model": "unit:ok", "prompt": "x"}
+    with buyer.http() as http:
+        plain = http.post(path, data=model, files=dict([FORMS[path]]))
+        (usual,) = {call["credits_charged"] for call in buyer.calls()}
+        for name, value in FIELDS.items():
+            data = model | {name: value if isinstance(value, str) else json.dumps(value)}
+            response = http.post(path, data=data, files=dict([FORMS[path]]))
+            told(tried, f"{path}: {name} = {json.dumps(value)}", response.status_code)
+            assert response.status_code in (200, 400, 401, 403), (name, response.text)
+            assert response.status_code != 200 or response.json() == plain.json(), name
+    calls = buyer.calls()
+    assert {(call["model_alias"], call["credits_charged"]) for call in calls} == {("unit:ok", usual)}
+    assert len(calls) == 1 + tried["200"]
+    assert tried["200"] < 16
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("name", ["model", "prompt", "language", "n", "response_format", "user"])
+def test_a_file_is_no_text(buyer: Team, path: str, name: str) -> None:  # noqa: F811
+    files = [FORMS[path], (name, ("text.txt", b"unit:ok", "text/plain"))]
+    with buyer.http() as http:
+        response = http.post(path, data={"model": "unit:ok"} if name != "model" else {}, files=files)
+    assert response.status_code in (400, 403, 422), response.text
     assert buyer.calls() == []
 
 

@@ -93,6 +93,10 @@ class Ring:
                 await self.app(scope, receive, out.send)
         except CreditsError as error:
             await out.refuse(error)
+        except Exception:  # LiteLLM stumbles over some refused requests while it looks back at them
+            if not out.refused:
+                raise
+            log.warning("LiteLLM failed after a refusal, which the client has got", exc_info=True)
         finally:
             if call.open:
                 self._abandon(call)
@@ -195,6 +199,11 @@ class _Outgoing:
         self._started = False
         self._replaced = False
         self._failed = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the client has got our own refusal in the place of LiteLLM's answer."""
+        return self._replaced
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
