@@ -20,6 +20,7 @@ from litellm_credits.endpoints.reading import (
     refuse_stored,
     refuse_tools,
     text_bytes,
+    tool_tokens,
     whole,
 )
 from litellm_credits.errors import ParameterNotAllowed
@@ -110,15 +111,21 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
     if body.get("previous_response_id") is not None:
         return None
     total = TOKENS_PER_REPLY + sum(json_bytes(body[name]) for name in _BESIDE_INPUT if body.get(name) is not None)
+    total += tool_tokens(body.get("tools"), body.get("text"))
     given = body.get("input")
     if isinstance(given, str):
         return total + TOKENS_PER_PART + text_bytes(given)
     for item in items(given, "input"):
         content = item.get("content")
-        if kind(item) not in _TEXT_ITEMS:
+        if kind(item) not in _TEXT_ITEMS or _is_stored(item):
             return None
         for parts in (content, item.get("output")):
             if isinstance(parts, list) and parts_bytes(parts, lambda part: kind(part) in _TEXT_PARTS) is None:
                 return None
         total += TOKENS_PER_PART + json_bytes(item)
     return total
+
+
+def _is_stored(item: Mapping[str, Any]) -> bool:
+    """Whether it is reasoning that the provider has kept: it says which, not how much."""
+    return kind(item) == "reasoning" and not item.get("encrypted_content")
