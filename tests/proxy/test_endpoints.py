@@ -556,6 +556,12 @@ def test_nobody_goes_on_from_the_response_of_another_team(gateway: Gateway, buye
     assert [call["credits_charged"] for call in buyer.calls()] == [0, 0]
     with buyer.http() as http:
         assert http.get(f"/v1/responses/{theirs.id}").status_code == 403
+        body = {"model": "full:ok", "input": "go on", "max_output_tokens": 50}
+        assert "general_settings" not in http.post("/v1/responses", json=body | {"previous_response_id": "resp_1"}).text
+        for wrong in ([theirs.id], {"id": theirs.id}, True, 0, ""):
+            response = http.post("/v1/responses", json=body | {"previous_response_id": wrong})
+            assert (response.status_code, response.json()["error"]["param"]) == (422, "previous_response_id"), wrong
+    assert {call["credits_charged"] for call in buyer.calls()} == {0}
     buyer.check_books()
 
 
@@ -595,6 +601,9 @@ def test_counting_tokens_is_free_and_only_for_the_teams_models(buyer: Team) -> N
             assert response.status_code == status, response.text
             if status == 403:
                 assert response.json()["type"] == "error"
+        for wrong in (None, "hi", [], [1]):
+            response = http.post("/v1/messages/count_tokens", json={"model": "claude:ok", "messages": wrong})
+            assert (response.status_code, response.json()["type"]) == (422, "error"), wrong
         assert http.post("/v1beta/models/full:ok:countTokens", json=contents("hi")).status_code == 200
         assert http.post("/v1beta/models/outside:countTokens", json=contents("hi")).status_code == 403
     assert buyer.calls() == []

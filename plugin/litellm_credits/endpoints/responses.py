@@ -23,7 +23,7 @@ from litellm_credits.endpoints.reading import (
     tool_tokens,
     whole,
 )
-from litellm_credits.errors import ParameterNotAllowed
+from litellm_credits.errors import BadInput, ParameterNotAllowed
 from litellm_credits.money import dumps
 
 LEAST_RESPONSE_TOKENS = 16
@@ -56,6 +56,10 @@ class Responses(Endpoint):
         # In the background nobody could settle it; conversations and prompts are the operator's, all teams share them.
         refuse_fields(body, _STORED_STATE)
         refuse_tools(body.get("tools"), lambda tool: kind(tool) in ("function", "custom"))
+        earlier = body.get("previous_response_id")
+        if earlier is not None and (not isinstance(earlier, str) or not earlier):
+            # LiteLLM asks whose it is only where it is text.
+            raise BadInput(problem="'previous_response_id' must be the id of a response.", param="previous_response_id")
         given = body.get("input")
         refuse_stored(given, "input")
         for index, item in enumerate(given if isinstance(given, list) else ()):

@@ -16,8 +16,11 @@ log = logging.getLogger("litellm_credits.proxy")
 _FROM_CACHE = "cached_response"
 """What LiteLLM calls the provider of a stream that it plays back from its cache."""
 
-_ROUTERS_WORDS = re.compile(r"\s*(?:LiteLLM: model group '|Received Model Group=|Passed model=).*", re.DOTALL)
-"""What LiteLLM's router adds to an error: its model groups, fallbacks and cooldowns, and how to configure them."""
+_TO_THE_OPERATOR = re.compile(
+    r"\s*(?:LiteLLM: model group '|Received Model Group=|Passed model=|To disable this security|To let keys address).*",
+    re.DOTALL,
+)
+"""What LiteLLM adds to an error: its model groups, fallbacks and cooldowns, and how to configure them and its checks."""
 
 
 def whole_answer(call: Call, response: Any) -> Answer:
@@ -86,11 +89,12 @@ def partial_answer(call: Call) -> Answer:
     return answer
 
 
-def hide_router(error: BaseException) -> None:
-    """Leave of an error's message what the provider said: LiteLLM renders the error once all hooks have seen it."""
-    message = getattr(error, "message", None) or str(error)
-    if isinstance(message, str) and _ROUTERS_WORDS.search(message):
-        error.message = _ROUTERS_WORDS.sub("", message)  # type: ignore[attr-defined]
+def hide_operator(error: BaseException) -> None:
+    """Leave of an error what concerns its client: LiteLLM renders it once all hooks have seen it."""
+    for name in ("detail", "message"):
+        text = getattr(error, name, str(error) if name == "message" else None)
+        if isinstance(text, str) and _TO_THE_OPERATOR.search(text):
+            setattr(error, name, _TO_THE_OPERATOR.sub("", text))
 
 
 def with_charge(call: Call, chunk: Any) -> bytes:

@@ -19,7 +19,7 @@ from litellm_credits.endpoints.reading import field
 from litellm_credits.engine import Engine
 from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.admission import Admissions
-from litellm_credits.proxy.answers import hide_router, partial_answer, streamed_answer, whole_answer, with_charge
+from litellm_credits.proxy.answers import hide_operator, partial_answer, streamed_answer, whole_answer, with_charge
 from litellm_credits.proxy.auth import why_stopped
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.idempotency import note_call
@@ -166,7 +166,7 @@ class CreditsHooks(CustomLogger):
             return
         if call.open:
             await self._end_failed(call, original_exception)
-        hide_router(original_exception)
+        hide_operator(original_exception)
 
     async def _end_failed(self, call: Call, error: Exception) -> None:
         if getattr(error, "status_code", None) == _CLIENT_CLOSED_REQUEST:
