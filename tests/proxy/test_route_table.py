@@ -103,6 +103,11 @@ def test_no_line_of_the_table_is_stale(walked: dict[str, list[dict[str, Any]]]) 
     assert [route.path for route in TABLE.routes if route.access is Access.REFUSED and route not in deciding] == []
 
 
+def test_litellm_serves_no_variations_and_no_translations(walked: dict[str, list[dict[str, Any]]]) -> None:
+    """As docs/endpoints.md says; a LiteLLM that does has another endpoint to price."""
+    assert [route["path"] for route in walked["routes"] if re.search("variations|translations", route["path"])] == []
+
+
 def test_open_routes_ask_for_a_key(walked: dict[str, list[dict[str, Any]]]) -> None:
     asking = {route["path"] for route in walked["routes"] if route["asks_for_a_key"]}
     open_to_keys = {route for route in TABLE.routes if route.access is not Access.REFUSED}
