@@ -274,8 +274,10 @@ def test_an_error_of_the_provider_costs_nothing(buyer: Team, case: Case) -> None
     response = Sent(buyer, case, "err500")()
     assert response.status_code == 500, response.text
     assert "Traceback" not in response.text
+    assert "model group" not in response.text.lower(), "how the operator routes is not the team's to know"
     call = buyer.ended_call()
     assert (call["status"], call["credits_charged"]) == ("voided", 0)
+    assert "upstream says 500" in call["error"]["message"]
     buyer.check_books()
 
 
@@ -364,6 +366,22 @@ def absolute(team: Team, options: dict[str, Any]) -> dict[str, Any]:
     return options | {"url": f"{team.gateway.base_url}{options['url']}"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_says_nothing_of_fallbacks(team: Team, stream: bool) -> None:
+    body = {
+        "model": "falls-outside",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 8,
+        "stream": stream,
+    }
+    with team.http() as http:
+        response = http.post("/v1/chat/completions", json=body)
+    assert response.status_code == 500
+    assert "upstream says 500" in response.text
+    assert not re.search("model group|fallback|outside", response.text, re.IGNORECASE)
+    team.check_books()
+
+
 # With the vendors' own clients ------------------------------------------------------------------------------------------
 
 
@@ -394,6 +412,25 @@ def test_openais_client_on_every_endpoint_that_it_has(buyer: Team) -> None:
         assert [event.type for event in events][-1] == "response.completed"
     wait_until(lambda: all(call["status"] == "settled" for call in buyer.calls()), what="the settles")
     assert len(buyer.calls()) == 11
+    buyer.check_books()
+
+
+def test_azures_client_on_every_endpoint_that_litellm_serves_it(buyer: Team) -> None:
+    """It names the model in the URL, and in the query a version of Azure's API, which is the operator's to choose."""
+    base = buyer.gateway.base_url
+    with openai.AzureOpenAI(azure_endpoint=base, api_key=buyer.key, api_version="2024-10-21", max_retries=0) as client:
+        messages: Any = [{"role": "user", "content": "hi"}]
+        assert client.chat.completions.create(model="full:ok", messages=messages, max_tokens=50).choices
+        assert client.completions.create(model="instruct:ok", prompt="hi", max_tokens=50).choices
+        assert client.embeddings.create(model="full:ok", input="hi").data
+        assert client.images.generate(model="unit:ok", prompt="a cat").data
+        pictures = [("a.png", b"png"), ("b.png", b"png")]
+        assert client.images.edit(model="unit:ok", image=pictures, prompt="a hat").data
+        with pytest.raises(openai.PermissionDeniedError, match="not open to virtual keys"):
+            client.audio.speech.create(model="unit:ok", input="hello", voice="alloy")
+    assert [call["requested_model"] for call in buyer.calls()] == ["full:ok", "instruct:ok", "full:ok"] + [
+        "unit:ok"
+    ] * 2
     buyer.check_books()
 
 
@@ -519,6 +556,12 @@ def test_nobody_goes_on_from_the_response_of_another_team(gateway: Gateway, buye
     assert [call["credits_charged"] for call in buyer.calls()] == [0, 0]
     with buyer.http() as http:
         assert http.get(f"/v1/responses/{theirs.id}").status_code == 403
+        body = {"model": "full:ok", "input": "go on", "max_output_tokens": 50}
+        assert "general_settings" not in http.post("/v1/responses", json=body | {"previous_response_id": "resp_1"}).text
+        for wrong in ([theirs.id], {"id": theirs.id}, True, 0, ""):
+            response = http.post("/v1/responses", json=body | {"previous_response_id": wrong})
+            assert (response.status_code, response.json()["error"]["param"]) == (422, "previous_response_id"), wrong
+    assert {call["credits_charged"] for call in buyer.calls()} == {0}
     buyer.check_books()
 
 
@@ -558,6 +601,9 @@ def test_counting_tokens_is_free_and_only_for_the_teams_models(buyer: Team) -> N
             assert response.status_code == status, response.text
             if status == 403:
                 assert response.json()["type"] == "error"
+        for wrong in (None, "hi", [], [1]):
+            response = http.post("/v1/messages/count_tokens", json={"model": "claude:ok", "messages": wrong})
+            assert (response.status_code, response.json()["type"]) == (422, "error"), wrong
         assert http.post("/v1beta/models/full:ok:countTokens", json=contents("hi")).status_code == 200
         assert http.post("/v1beta/models/outside:countTokens", json=contents("hi")).status_code == 403
     assert buyer.calls() == []

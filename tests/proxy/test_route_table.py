@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from starlette.routing import compile_path
 
 from litellm_credits.proxy.routes import ENDPOINTS, TABLE, Access, Route
+
+from .gateway import Team
 
 HTTP = ("GET", "POST", "PUT", "PATCH", "DELETE")
 FILLINGS = (
@@ -100,6 +103,11 @@ def test_no_line_of_the_table_is_stale(walked: dict[str, list[dict[str, Any]]]) 
     assert [route.path for route in TABLE.routes if route.access is Access.REFUSED and route not in deciding] == []
 
 
+def test_litellm_serves_no_variations_and_no_translations(walked: dict[str, list[dict[str, Any]]]) -> None:
+    """As docs/endpoints.md says; a LiteLLM that does has another endpoint to price."""
+    assert [route["path"] for route in walked["routes"] if re.search("variations|translations", route["path"])] == []
+
+
 def test_open_routes_ask_for_a_key(walked: dict[str, list[dict[str, Any]]]) -> None:
     asking = {route["path"] for route in walked["routes"] if route["asks_for_a_key"]}
     open_to_keys = {route for route in TABLE.routes if route.access is not Access.REFUSED}
@@ -124,3 +132,38 @@ def test_an_open_path_goes_where_the_table_says(walked: dict[str, list[dict[str,
             assert (method, path, taken_by(method, path)) == (method, path, match.route.path)
             reached.add(match.route)
     assert reached == {route for route in TABLE.routes if route.access is not Access.REFUSED}
+
+
+UNKNOWN = (
+    ("POST", "/v9/brand-new"),
+    ("GET", "/v1/chat/completions"),
+    ("PUT", "/v1/messages"),
+    ("POST", "/v1/audio/translations"),
+    ("POST", "/v1/images/variations"),
+    ("POST", "/v1/chat/completions/"),
+    ("GET", "/nowhere"),
+)
+
+
+def test_a_running_proxy_refuses_to_a_virtual_key_whatever_the_table_refuses(
+    walked: dict[str, list[dict[str, Any]]], team: Team
+) -> None:
+    """Also where LiteLLM asks for no key, or for one of another kind."""
+    named = {request: _named(*request) for request in _requests(walked["routes"])}
+    closed = {
+        (method, _filled(template, "x"))
+        for (method, template), route in named.items()
+        if method not in ("WEBSOCKET", "HEAD") and route is not None and route.access is Access.REFUSED
+    }
+    requests = [*sorted(closed), *UNKNOWN]
+    with team.http() as http, ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda request: http.request(*request), requests)
+        told = {request: (answer.status_code, answer.text) for request, answer in zip(requests, answers, strict=True)}
+
+    assert len(told) > 1000
+    assert {
+        request: answer
+        for request, answer in told.items()
+        if answer[0] != 403 or "route_not_metered" not in answer[1].lower()
+    } == {}
+    assert team.calls() == []

@@ -186,6 +186,38 @@ def test_a_prompt_grows_with_everything_that_becomes_part_of_it(name: str, field
         assert endpoint.demand(body | {field: None}).prompt == before, field
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "least"),
+    [
+        ("chat", {"tools": [FUNCTION]}, 530),
+        ("chat", {"functions": [{"name": "f"}]}, 530),
+        ("chat", {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, 530),
+        ("responses", {"tools": [{"type": "function", "name": "f"}]}, 530),
+        ("generate_content", {"tools": [{"functionDeclarations": [{"name": "f"}]}]}, 530),
+        ("messages", {"tools": [{"name": "f", "input_schema": {}}]}, 530),
+        ("messages", {"output_format": {"type": "json_schema", "schema": {}}}, 530),
+        ("messages", {"tools": [{"type": "bash_20250124", "name": "bash"}]}, 530 + 245),
+        ("messages", {"tools": [{"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"}]}, 530 + 700),
+        ("messages", {"tools": [{"type": "computer_20250124", "name": "computer"}]}, 530 + 735 + 499),
+    ],
+)
+def test_tools_cost_more_than_their_definitions(name: str, more: Body, least: int) -> None:
+    """Providers tell their models what tools are: tokens that Anthropic's page on tool use states."""
+    endpoint = PRICED[name]
+    plain, with_tools = (endpoint.demand(body).prompt for body in (MINIMAL[name], MINIMAL[name] | more))
+    assert plain is not None
+    assert with_tools is not None
+    assert with_tools - plain >= least
+
+
+def test_reasoning_that_the_provider_keeps_can_be_of_any_length() -> None:
+    question = {"role": "user", "content": "hi"}
+    kept = {"type": "reasoning", "id": "rs_1", "summary": []}
+    demand = PRICED["responses"].demand
+    assert demand({"input": [question, kept]}).prompt is None
+    assert demand({"input": [question, kept | {"encrypted_content": "x" * 1000}]}).prompt in range(1000, 1200)
+
+
 def test_token_numbers_are_counted_one_by_one() -> None:
     for name, field in (("completions", "prompt"), ("embeddings", "input")):
         one, two, apart = (

@@ -21,6 +21,7 @@ from litellm_credits.endpoints.reading import (
     refuse_stored,
     refuse_tools,
     text_bytes,
+    tool_tokens,
     whole,
 )
 from litellm_credits.errors import BadInput
@@ -166,6 +167,7 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
         else:
             total += TOKENS_PER_PART + size
     beside = sum(json_bytes(body[name]) for name in _BESIDE_MESSAGES if body.get(name) is not None)
+    beside += tool_tokens(body.get("tools"), body.get("functions"), body.get("response_format"))
     return None if total is None else total + beside
 
 

@@ -15,6 +15,7 @@ from litellm_credits.endpoints.reading import (
     listed,
     refuse_fields,
     refuse_tools,
+    tool_tokens,
     whole,
 )
 from litellm_credits.endpoints.sse import Events
@@ -105,6 +106,7 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
         return None
     parts = sum(len(listed(content.get("parts"))) for content in contents)
     beside = sum(json_bytes(body[name]) for name in _BESIDE_CONTENTS if body.get(name) is not None)
+    beside += tool_tokens(body.get("tools"))
     return TOKENS_PER_REPLY + TOKENS_PER_PART * (len(contents) + parts) + json_bytes(contents) + beside
 
 

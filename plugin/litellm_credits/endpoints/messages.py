@@ -18,6 +18,7 @@ from litellm_credits.endpoints.reading import (
     refuse_fields,
     refuse_stored,
     refuse_tools,
+    tool_tokens,
     whole,
 )
 from litellm_credits.endpoints.responses import LEAST_RESPONSE_TOKENS
@@ -126,6 +127,7 @@ class _EventReader(Reader):
 
 def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
     total = TOKENS_PER_REPLY + sum(json_bytes(body[name]) for name in _BESIDE_MESSAGES if body.get(name) is not None)
+    total += tool_tokens(body.get("tools"), body.get("output_format"), body.get("output_config"))
     system = body.get("system")
     if isinstance(system, list) and parts_bytes(system, _is_text) is None:
         return None

@@ -10,10 +10,21 @@ TOKENS_PER_PART = 8
 """Role markers and separators around a message or a part: OpenAI's chat format uses 3 to 4, and a name 1 more."""
 
 TOKENS_PER_REPLY = 16
-"""What providers add once per request: the primer of the reply, and the frame around tools."""
+"""What providers add once per request: the primer of the reply, and the frame around it all."""
+
+_TOKENS_OF_TOOLS = 640
+"""What a provider tells its model of tools at all, once per request, and of answers that must fit a schema, of which LiteLLM
+makes a tool: Anthropic's page on the tokens of tool use states at most 530."""
+
+_TOKENS_A_BUILT_IN_TOOL = 1536
+"""What a provider adds for a tool that it knows by its type: Anthropic's pages on its own tools state 245 tokens for bash, 700
+for a text editor, and up to 735 and 499 for a computer."""
 
 MOST_OUTPUT_TOKENS = 100_000_000
 _STORED = ("file_id", "file_ids", "container_id", "vector_store_ids")
+_DEFINED_HERE = (None, "function", "custom")
+"""Types of tools that the request itself defines."""
+
 _LONGEST_NAME = 64
 
 
@@ -80,6 +91,13 @@ def json_bytes(value: object) -> int:
         return len(dumps(value))
     except TypeError as problem:
         raise BadInput(problem=f"The request holds a value that JSON cannot carry ({problem}).") from problem
+
+
+def tool_tokens(tools: object, *schemas: object) -> int:
+    """The most tokens that providers add for the tools of a request, and for schemas of its answer, beside what these say."""
+    built_in = [tool for tool in listed(tools) if isinstance(tool, Mapping) and kind(tool) not in _DEFINED_HERE]
+    once = _TOKENS_OF_TOOLS if tools or any(schemas) else 0
+    return once + _TOKENS_A_BUILT_IN_TOOL * len(built_in)
 
 
 def items(value: object, name: str) -> list[dict[str, Any]]:

@@ -20,9 +20,10 @@ from litellm_credits.endpoints.reading import (
     refuse_stored,
     refuse_tools,
     text_bytes,
+    tool_tokens,
     whole,
 )
-from litellm_credits.errors import ParameterNotAllowed
+from litellm_credits.errors import BadInput, ParameterNotAllowed
 from litellm_credits.money import dumps
 
 LEAST_RESPONSE_TOKENS = 16
@@ -55,6 +56,10 @@ class Responses(Endpoint):
         # In the background nobody could settle it; conversations and prompts are the operator's, all teams share them.
         refuse_fields(body, _STORED_STATE)
         refuse_tools(body.get("tools"), lambda tool: kind(tool) in ("function", "custom"))
+        earlier = body.get("previous_response_id")
+        if earlier is not None and (not isinstance(earlier, str) or not earlier):
+            # LiteLLM asks whose it is only where it is text.
+            raise BadInput(problem="'previous_response_id' must be the id of a response.", param="previous_response_id")
         given = body.get("input")
         refuse_stored(given, "input")
         for index, item in enumerate(given if isinstance(given, list) else ()):
@@ -110,15 +115,21 @@ def _prompt_bytes(body: Mapping[str, Any]) -> int | None:
     if body.get("previous_response_id") is not None:
         return None
     total = TOKENS_PER_REPLY + sum(json_bytes(body[name]) for name in _BESIDE_INPUT if body.get(name) is not None)
+    total += tool_tokens(body.get("tools"), body.get("text"))
     given = body.get("input")
     if isinstance(given, str):
         return total + TOKENS_PER_PART + text_bytes(given)
     for item in items(given, "input"):
         content = item.get("content")
-        if kind(item) not in _TEXT_ITEMS:
+        if kind(item) not in _TEXT_ITEMS or _is_stored(item):
             return None
         for parts in (content, item.get("output")):
             if isinstance(parts, list) and parts_bytes(parts, lambda part: kind(part) in _TEXT_PARTS) is None:
                 return None
         total += TOKENS_PER_PART + json_bytes(item)
     return total
+
+
+def _is_stored(item: Mapping[str, Any]) -> bool:
+    """Whether it is reasoning that the provider has kept: it says which, not how much."""
+    return kind(item) == "reasoning" and not item.get("encrypted_content")

@@ -27,8 +27,18 @@ DEFAULT_CONTEXT_TOKENS = 2_000_000
 """Context window assumed for a model that states none, for prompts whose tokens cannot be counted."""
 
 _BILLED_BY_TIME = ("gemini/", "vertex_ai/", "vertex_ai_beta/")
-_FROM_HEADERS = ("timeout", "stream_timeout", "num_retries", "max_retries", "provider_specific_header", "extra_headers")
-"""What LiteLLM takes from headers of the request; in its body these are refused."""
+_FROM_HEADERS = (
+    "api_version",
+    "extra_headers",
+    "keepalive_seconds",
+    "max_retries",
+    "num_retries",
+    "provider_specific_header",
+    "stream_timeout",
+    "timeout",
+    "ttl",
+)
+"""What LiteLLM takes from the headers and the query of a request; in its body these are refused."""
 
 _EXACT_MARGIN = Decimal("1.02")
 _MARGIN_TOKENS = 32

@@ -1,6 +1,7 @@
 """What LiteLLM's answers, streams and errors say of a call."""
 
 import logging
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,12 @@ log = logging.getLogger("litellm_credits.proxy")
 
 _FROM_CACHE = "cached_response"
 """What LiteLLM calls the provider of a stream that it plays back from its cache."""
+
+_TO_THE_OPERATOR = re.compile(
+    r"\s*(?:LiteLLM: model group '|Received Model Group=|Passed model=|To disable this security|To let keys address).*",
+    re.DOTALL,
+)
+"""What LiteLLM adds to an error: its model groups, fallbacks and cooldowns, and how to configure them and its checks."""
 
 
 def whole_answer(call: Call, response: Any) -> Answer:
@@ -80,6 +87,14 @@ def partial_answer(call: Call) -> Answer:
         if usage is not None:
             return replace(answer, usage=usage, model=getattr(chunk, "model", None))
     return answer
+
+
+def hide_operator(error: BaseException) -> None:
+    """Leave of an error what concerns its client: LiteLLM renders it once all hooks have seen it."""
+    for name in ("detail", "message"):
+        text = getattr(error, name, str(error) if name == "message" else None)
+        if isinstance(text, str) and _TO_THE_OPERATOR.search(text):
+            setattr(error, name, _TO_THE_OPERATOR.sub("", text))
 
 
 def with_charge(call: Call, chunk: Any) -> bytes:

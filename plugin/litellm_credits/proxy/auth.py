@@ -55,12 +55,20 @@ def require_open(call: Call, request: Request) -> None:
     Raises:
         RouteNotMetered: saying why not.
     """
-    route = call.match.route if call.match is not None else None
-    if route is None or route.access is Access.REFUSED:
-        reason = route.reason if route is not None else _UNKNOWN_ROUTE
-        raise RouteNotMetered(method=call.method, path=call.path, reason=reason)
-    if getattr(request.scope.get("route"), "path", None) != route.path:
+    closed = why_closed(call)
+    if closed is not None:
+        raise closed
+    assert call.match is not None
+    if getattr(request.scope.get("route"), "path", None) != call.match.route.path:
         raise RouteNotMetered(method=call.method, path=call.path, reason=_UNKNOWN_ROUTE)
+
+
+def why_closed(call: Call) -> RouteNotMetered | None:
+    """Why the table does not open this request to virtual keys; None: it does."""
+    route = call.match.route if call.match is not None else None
+    if route is not None and route.access is not Access.REFUSED:
+        return None
+    return RouteNotMetered(method=call.method, path=call.path, reason=_UNKNOWN_ROUTE if route is None else route.reason)
 
 
 async def why_stopped(authenticator: Authenticator, call: Call | None, error: TeamSuspended) -> CreditsError:

@@ -26,6 +26,7 @@ from litellm_credits.proxy.admission import Admissions
 from litellm_credits.proxy.configuration import check
 from litellm_credits.proxy.counting import TokenCounts
 from litellm_credits.proxy.create_and_call import CreateAndCall
+from litellm_credits.proxy.fence import Fence
 from litellm_credits.proxy.hooks import CreditsHooks
 from litellm_credits.proxy.job_calls import JobCalls
 from litellm_credits.proxy.listing import ModelListing
@@ -98,7 +99,7 @@ def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) ->
         app.middleware_stack or app.build_middleware_stack(),
         table,
         settlements,
-        (JobCalls(engine.authenticator), TokenCounts(engine.authenticator, names)),
+        (JobCalls(engine.authenticator), TokenCounts(engine.authenticator, names), Fence(engine.authenticator)),
         ModelListing(engine),
         Quotes(engine, admissions, table),
         max_body_bytes=chosen.max_body_bytes,

@@ -6,6 +6,7 @@ LiteLLM runs no hook for these routes, so the ring writes the deployment's name 
 from starlette.types import Receive, Scope
 
 from litellm_credits.api.bodies import parse, replayed
+from litellm_credits.endpoints.reading import items
 from litellm_credits.endpoints.table import PRICED
 from litellm_credits.errors import BadInput
 from litellm_credits.money import dumps
@@ -43,8 +44,9 @@ class TokenCounts:
             raise BadInput(problem="The request body must be a JSON object.")
         assert call.match is not None
         refuse_overrides(request, PRICED["messages" if call.match.model is None else "generate_content"])
-        assert call.match is not None
         named = call.match.model
+        if named is None:
+            items(request.get("messages"), "messages")
         resolution, _ = await self._names.resolve(caller, request.get("model") if named is None else named)
         deployment = self._names.deployed(resolution.aliases[0])
         if named is None:

@@ -19,7 +19,7 @@ from litellm_credits.endpoints.reading import field
 from litellm_credits.engine import Engine
 from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.admission import Admissions
-from litellm_credits.proxy.answers import partial_answer, streamed_answer, whole_answer, with_charge
+from litellm_credits.proxy.answers import hide_operator, partial_answer, streamed_answer, whole_answer, with_charge
 from litellm_credits.proxy.auth import why_stopped
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.idempotency import note_call
@@ -167,18 +167,21 @@ class CreditsHooks(CustomLogger):
     ) -> None:
         """The call failed. Without an answer nothing is charged; an answer that another plugin refused was still given."""
         call = CURRENT.get()
-        if call is None or not call.open:
+        if call is None or call.held is None:
             return
-        if getattr(original_exception, "status_code", None) == _CLIENT_CLOSED_REQUEST:
+        if call.open:
+            await self._end_failed(call, original_exception)
+        hide_operator(original_exception)
+
+    async def _end_failed(self, call: Call, error: Exception) -> None:
+        if getattr(error, "status_code", None) == _CLIENT_CLOSED_REQUEST:
             flags = ("client_disconnected",)
-            await self._settlements.settle(call, Answer(disconnected=True, flags=flags, error=original_exception))
+            await self._settlements.settle(call, Answer(disconnected=True, flags=flags, error=error))
         elif call.answered is not None:
             answer = whole_answer(call, call.answered)
-            await self._settlements.settle(
-                call, replace(answer, flags=("failed_after_answer",), error=original_exception)
-            )
+            await self._settlements.settle(call, replace(answer, flags=("failed_after_answer",), error=error))
         else:
-            await self._settlements.void(call, original_exception)
+            await self._settlements.void(call, error)
 
 
 def _read(reader: Reader, chunk: Any) -> None:

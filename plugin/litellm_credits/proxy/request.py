@@ -7,13 +7,16 @@ from uuid import UUID
 
 import orjson
 from litellm.types.utils import all_litellm_params
+from starlette.datastructures import UploadFile
 
 from litellm_credits.endpoints.audio import bytes_a_second, is_flac, seconds_of
 from litellm_credits.endpoints.endpoint import Endpoint
 from litellm_credits.errors import BadInput, NotFound, ParameterNotAllowed
 from litellm_credits.proxy.call import Call
 
-_LITELLMS = frozenset({"litellm_call_id", "litellm_logging_obj", "metadata", "proxy_server_request", "secret_fields"})
+_LITELLMS = frozenset(
+    {"api_version", "litellm_call_id", "litellm_logging_obj", "metadata", "proxy_server_request", "secret_fields"}
+)
 """What LiteLLM itself has put into a form by now, over whatever a client sent under these names."""
 
 _OPERATORS = frozenset(all_litellm_params) - {"metadata"} | {
@@ -46,7 +49,8 @@ async def client_body(call: Call, endpoint: Endpoint, request: dict[str, Any]) -
     """The body as the client sent it, before LiteLLM added to it. Of a form's files, only how large they are (and how long).
 
     Raises:
-        BadInput: it is no JSON object, or a form without the file that it must have.
+        BadInput: it is no JSON object, or a form with a file in the place of a text.
+        ParameterNotAllowed: a form names LiteLLM's own log of the call.
     """
     if endpoint.form:
         return await _form(request)
@@ -63,7 +67,12 @@ async def client_body(call: Call, endpoint: Endpoint, request: dict[str, Any]) -
 
 async def _form(request: dict[str, Any]) -> dict[str, Any]:
     taken = request["proxy_server_request"]["body"]
+    if isinstance(request.get("litellm_logging_obj"), str):  # LiteLLM keeps what it finds there
+        raise ParameterNotAllowed(name="litellm_logging_obj", param="litellm_logging_obj")
     body = {name: value for name, value in taken.items() if name not in (*_LITELLMS, *_FILES)}
+    for name, value in body.items():
+        if isinstance(value, UploadFile):
+            raise BadInput(problem=f"'{name[:64]}' must be text, not a file.", param=name[:64])
     for name in _FILES:
         given = request.get(name)
         if isinstance(given, list):

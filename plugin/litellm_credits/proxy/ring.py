@@ -21,6 +21,7 @@ from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.listing import ModelListing
 from litellm_credits.proxy.quotes import Quotes
 from litellm_credits.proxy.refusal import rendered
+from litellm_credits.proxy.request import refuse_overrides
 from litellm_credits.proxy.routes import Access, Table
 from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Principal
@@ -93,6 +94,10 @@ class Ring:
                 await self.app(scope, receive, out.send)
         except CreditsError as error:
             await out.refuse(error)
+        except Exception:  # LiteLLM stumbles over some refused requests while it looks back at them
+            if not out.refused:
+                raise
+            log.warning("LiteLLM failed after a refusal, which the client has got", exc_info=True)
         finally:
             if call.open:
                 self._abandon(call)
@@ -144,7 +149,7 @@ class Ring:
                     refusal = BadInput(problem="The request body must be a JSON object.")
                 call.received += body
                 if not message.get("more_body") and refusal is None:
-                    refusal = _malformed(call.received)
+                    refusal = _refused(call)
             seen += len(body)
             if seen > self._max_body_bytes:
                 refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
@@ -165,10 +170,10 @@ def _is(content_type: bytes, kind: bytes) -> bool:
     return content_type.lower().partition(b";")[0].strip() == kind
 
 
-def _malformed(body: bytearray) -> CreditsError | None:
-    """What LiteLLM would stumble over before it asks anybody."""
+def _refused(call: Call) -> CreditsError | None:
+    """What LiteLLM would stumble over before it asks anybody, or refuse in its own way."""
     try:
-        request = orjson.loads(body)
+        request = orjson.loads(call.received)
     except ValueError as problem:
         return MalformedJson(problem=str(problem)[:200])
     if not isinstance(request, dict):
@@ -178,6 +183,11 @@ def _malformed(body: bytearray) -> CreditsError | None:
     metadata = request.get("metadata")
     if not isinstance(metadata, dict | None) or (metadata and "tags" in metadata and not _is_texts(metadata["tags"])):
         return BadInput(problem="'metadata' must be an object, and its 'tags' a list of texts.", param="metadata")
+    if call.endpoint is not None and isinstance(call.caller, Principal):
+        try:
+            refuse_overrides(request, call.endpoint)
+        except CreditsError as refusal:
+            return refusal
     return None
 
 
@@ -195,6 +205,11 @@ class _Outgoing:
         self._started = False
         self._replaced = False
         self._failed = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the client has got our own refusal in the place of LiteLLM's answer."""
+        return self._replaced
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
