@@ -510,12 +510,16 @@ async def test_job_expires_once_as_it_says(
     assert balance(rig, team) == (10, used, 0)
 
 
-@pytest.mark.parametrize("plan", [{}, {"budget_mode": "job_based"}])
-async def test_a_job_with_money_takes_no_call_from_its_expiry_on_swept_or_not(
-    rig: Rig, ledger: Ledger, jobs: Jobs, plan: dict[str, object]
+@pytest.mark.parametrize(
+    ("plan", "cap"),
+    [({}, None), ({}, Decimal(2)), ({"budget_mode": "job_based"}, None), ({"budget_mode": "hybrid"}, None)],
+    ids=["plain", "capped", "job_based", "hybrid"],
+)
+async def test_a_job_takes_no_call_from_its_expiry_on_swept_or_not(
+    rig: Rig, ledger: Ledger, jobs: Jobs, plan: dict[str, object], cap: Decimal | None
 ) -> None:
     team = rig.team(plan=plan)
-    one = await job(jobs, team, expires_at=TOMORROW, credit_cap=None if plan else Decimal(2))
+    one = await job(jobs, team, expires_at=TOMORROW, credit_cap=cap)
     call_id = await held(ledger, team, 1, job_id=one.job_id)
     rig.rows("UPDATE credits.jobs SET expires_at = now()")
     with pytest.raises(JobClosed):
