@@ -22,8 +22,8 @@ BARE, METERED, STOCK = "bare", "metered", "stock"
 _KEY = "sk-bench-0123456789abcdef0123456789"
 _START_SECONDS = 180.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_OURS_GENERAL = ("custom_auth", "custom_auth_run_common_checks", "enforce_fallback_model_access")
-_OURS_LITELLM = ("callbacks", "enable_post_custom_auth_checks")
+_OURS_GENERAL = ("custom_auth", "enforce_fallback_model_access")
+_OURS_LITELLM = ("callbacks",)
 
 
 @dataclass(frozen=True, slots=True)

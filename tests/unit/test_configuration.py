@@ -53,7 +53,6 @@ def test_a_pass_through_route_that_could_not_be_metered_is_refused(wrong: dict[s
 @pytest.mark.parametrize(
     ("section", "setting", "value"),
     [
-        ("general_settings", "custom_auth_run_common_checks", False),
         ("general_settings", "enforce_fallback_model_access", False),
         ("general_settings", "always_include_stream_usage", True),
         ("general_settings", "custom_auth_settings", {"mode": "auto"}),
@@ -61,7 +60,6 @@ def test_a_pass_through_route_that_could_not_be_metered_is_refused(wrong: dict[s
         ("general_settings", "allow_unmanaged_response_ids", True),
         ("general_settings", "completion_model", "gpt-4o"),
         ("litellm_settings", "global_disable_no_log_param", False),
-        ("litellm_settings", "enable_post_custom_auth_checks", False),
     ],
 )
 def test_a_setting_that_lets_calls_pass_unmetered_is_refused(section: str, setting: str, value: object) -> None:

@@ -59,8 +59,8 @@ class Transaction:
 
     async def all(self, query: Query, params: Params | None = None) -> list[Row]:
         """Run `query` and return its rows."""
-        cursor = await self._connection.execute(bytes(query), params)
-        return await cursor.fetchall() if cursor.description else []
+        cursor = await self._connection.execute(query, params)
+        return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
     async def one(self, query: Query, params: Params | None = None) -> Row | None:
         """Run `query` and return its first row, if any."""

@@ -31,7 +31,7 @@ _LONGEST_NAME = 64
 def field(holder: object, *names: str) -> Any:
     """What stands under these names, one inside the other, in mappings or objects; None when there is nothing."""
     for name in names:
-        holder = holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+        holder = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
     return holder
 
 

@@ -157,7 +157,7 @@ def _modality(details: object) -> int | None:
 
 
 def _of(holder: object, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
 
 
 def _count(value: object) -> int | None:

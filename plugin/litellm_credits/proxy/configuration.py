@@ -12,12 +12,10 @@ CALLBACK = "litellm_credits.proxy.plugin.credits"
 
 _REQUIRED_GENERAL: dict[str, tuple[object, str]] = {
     "custom_auth": (AUTH, "without it virtual keys are unknown, and calls pass unmetered"),
-    "custom_auth_run_common_checks": (True, "without it a virtual key reaches the proxy's admin routes"),
     "enforce_fallback_model_access": (True, "without it fallbacks are not checked"),
 }
 _REQUIRED_LITELLM: dict[str, tuple[object, str]] = {
     "global_disable_no_log_param": (True, 'without it a request with "no-log" hides from billing'),
-    "enable_post_custom_auth_checks": (True, "without it models named by a request are not checked"),
 }
 _FORBIDDEN_GENERAL: dict[str, str] = {
     "always_include_stream_usage": "with it a client can switch off the usage that streams are billed by",
