@@ -135,7 +135,7 @@ class Proxy:
         data = self.data(**body)
         call = CURRENT.get()
         if call is not None:
-            call.received[:] = json.dumps(data["proxy_server_request"]["body"]).encode()
+            call.body = data["proxy_server_request"]["body"]
         return await self.hooks.async_pre_call_hook(self.key, DualCache(), data, call_type)
 
     async def dispatch(self, data: dict[str, Any]) -> Any:

@@ -79,8 +79,8 @@ class Call:
     headers: dict[str, str]
     match: Match | None = None
     """What the route table says of method and path; None: nothing, so the route is refused."""
-    received: bytearray = field(default_factory=bytearray)
-    """The body, as far as LiteLLM has read it."""
+    body: dict[str, Any] = field(default_factory=dict)
+    """The JSON body as the client sent it, once it was read. Empty for forms and pass-through routes."""
     started: float = field(default_factory=time.monotonic)
     caller: Admin | Principal | None = None
     job_id: UUID | None = None

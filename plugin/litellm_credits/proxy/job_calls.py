@@ -55,7 +55,7 @@ class JobCalls:
             request.pop(name, None)
         request["stream"] = match["stream"] is not None
         body = dumps(request)
-        call.received[:] = body
+        call.body = request
         call.match = TABLE.find("POST", _CHAT_PATH)
         return redirected(scope, body, path=_CHAT_PATH), replayed(body, receive)
 

@@ -5,7 +5,6 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
-import orjson
 from litellm.types.utils import all_litellm_params
 from starlette.datastructures import UploadFile
 
@@ -49,20 +48,10 @@ async def client_body(call: Call, endpoint: Endpoint, request: dict[str, Any]) -
     """The body as the client sent it, before LiteLLM added to it. Of a form's files, only how large they are (and how long).
 
     Raises:
-        BadInput: it is no JSON object, or a form with a file in the place of a text.
+        BadInput: a form has a file in the place of a text.
         ParameterNotAllowed: a form names LiteLLM's own log of the call.
     """
-    if endpoint.form:
-        return await _form(request)
-    try:
-        body = orjson.loads(call.received)
-    except ValueError as problem:
-        if endpoint.routed:
-            raise BadInput(problem=f"The request body is not valid JSON ({problem}).") from None
-        body = {}
-    if not isinstance(body, dict):
-        raise BadInput(problem="The request body must be a JSON object.")
-    return body
+    return await _form(request) if endpoint.form else call.body
 
 
 async def _form(request: dict[str, Any]) -> dict[str, Any]:

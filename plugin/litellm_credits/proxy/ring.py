@@ -124,7 +124,7 @@ class Ring:
         """`receive`, refusing bodies that are too long without saying so, or of another kind than the endpoint takes."""
         endpoint = call.endpoint
         json = endpoint is not None and endpoint.routed and not endpoint.form
-        seen = 0
+        received, seen = bytearray(), 0
         refusal: CreditsError | None = None
         if (
             endpoint is not None
@@ -147,9 +147,9 @@ class Ring:
             if json:
                 if not seen and body and not body.lstrip().startswith(b"{"):
                     refusal = BadInput(problem="The request body must be a JSON object.")
-                call.received += body
+                received.extend(body)
                 if not message.get("more_body") and refusal is None:
-                    refusal = _refused(call)
+                    refusal = _refused(call, received)
             seen += len(body)
             if seen > self._max_body_bytes:
                 refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
@@ -170,14 +170,15 @@ def _is(content_type: bytes, kind: bytes) -> bool:
     return content_type.lower().partition(b";")[0].strip() == kind
 
 
-def _refused(call: Call) -> CreditsError | None:
-    """What LiteLLM would stumble over before it asks anybody, or refuse in its own way."""
+def _refused(call: Call, received: bytearray) -> CreditsError | None:
+    """What LiteLLM would stumble over before it asks anybody, or refuse in its own way. The body is noted on `call`."""
     try:
-        request = orjson.loads(call.received)
+        request = orjson.loads(received)
     except ValueError as problem:
         return MalformedJson(problem=str(problem)[:200])
     if not isinstance(request, dict):
         return BadInput(problem="The request body must be a JSON object.")
+    call.body = request
     if not isinstance(request.get("model"), str | None):
         return BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
     metadata = request.get("metadata")
