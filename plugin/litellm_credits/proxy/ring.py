@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from litellm_credits.api.asgi import route_path
 from litellm_credits.endpoints.endpoint import Dialect
 from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError, MalformedJson
 from litellm_credits.metrics import ENDED_BY_RING
@@ -75,7 +76,7 @@ class Ring:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path = scope["path"]
+        path = route_path(scope)
         call = Call(scope["method"], path, headers, match=self._table.find(scope["method"], path))
         token = CURRENT.set(call)
         out = _Outgoing(call, send, self._settlements)
