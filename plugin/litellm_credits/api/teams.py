@@ -31,7 +31,7 @@ from litellm_credits.api.lists import TeamCallPage, TeamJobPage, call_page, team
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
-from litellm_credits.jobs.jobs import Owner
+from litellm_credits.jobs.jobs import AdminCallView, CallView, Owner
 from litellm_credits.jobs.usage import TeamUsage
 from litellm_credits.models import AccountStatus
 from litellm_credits.pricing.plan import BudgetMode, Plan, Rate
@@ -261,8 +261,14 @@ async def usage(team_id: ReadableTeamId, services: InServices, period: InPeriod)
 
 @router.get("/{team_id}/calls", responses=documented(403, 404))
 async def list_calls(
-    team_id: ReadableTeamId, services: InServices, wanted: WantedCalls, before: Before, limit: Limit = 50
+    team_id: ReadableTeamId,
+    services: InServices,
+    scope: TeamScope,
+    wanted: WantedCalls,
+    before: Before,
+    limit: Limit = 50,
 ) -> TeamCallPage:
     """The team's calls, newest first, without what was asked and answered (GET /jobs/{job_id}/calls shows that)."""
-    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit)
+    view = AdminCallView if scope is None else CallView
+    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit, view=view)
     return TeamCallPage(team_id=team_id, **dict(page))
