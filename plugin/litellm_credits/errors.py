@@ -286,6 +286,13 @@ class BalanceTooLow(CreditsError):
     shown = ("required", "available")
 
 
+class OverdraftInUse(CreditsError):
+    """The overdraft limit of team '{team_id}' cannot be less than {least}: so many credits are spent or held beyond its own."""
+
+    status, code, type = 409, "overdraft_in_use", "invalid_request_error"
+    shown = ("least",)
+
+
 class NotRefundable(CreditsError):
     """Only {available} credits of the {what} '{id}' can be refunded: no more were charged and not refunded yet."""
 

@@ -62,7 +62,7 @@ _JOBS = (
 )
 _CALLS = f"--status --model:model_alias --purpose --key-id --flag --start --end {_BEFORE}"
 _LIMITS = "--rpm-limit=int --tpm-limit=int"
-_TEAM = f"--name:team_alias --group:access_groups=many --plan=json --metadata=json {_LIMITS}"
+_TEAM = f"--name:team_alias --group:access_groups=many --plan=json --metadata=json --overdraft:overdraft_limit=number {_LIMITS}"
 _KEY = f"--name --expires-at --allow:allowed_aliases=many --credit-limit=number {_LIMITS}"
 _ALIAS = (
     "--display-name --description --price-input:pricing_input=number --price-output:pricing_output=number "
