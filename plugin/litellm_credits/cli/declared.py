@@ -271,3 +271,12 @@ COMMANDS = (
         _AUDIT_ROW,
     ),
 )
+
+QUOTE = Command(
+    "quote",
+    "POST /quote",
+    "What REQUEST, the JSON body of a call, would hold, at which prices, and whether it fits. Nothing is sent to a provider.",
+    rows="prices",
+    columns="model_alias pricing_input pricing_output pricing_rates",
+)
+"""The one command whose body is the caller's own document."""
