@@ -79,13 +79,8 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
         for name, (model, behaviour, path) in VENDOR_DEPLOYMENTS.items()
     ]
     config["general_settings"]["pass_through_endpoints"] = [
-        {"path": "/partner/find", "target": f"{provider_url}/b/ok/search", "auth": True, "cost_per_request": 0.01},
-        {
-            "path": "/partner/broken",
-            "target": f"{provider_url}/b/err500/search",
-            "auth": True,
-            "cost_per_request": 0.01,
-        },
+        {"path": path, "target": f"{provider_url}/b/{behaviour}/search", "auth": True, "cost_per_request": 0.01}
+        for path, behaviour in OPENED.items()
     ]
     config["router_settings"] |= {
         "retry_after": 0,
@@ -102,6 +97,16 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+OPENED = {
+    "/partner/find": "ok",
+    "/partner/broken": "err500",
+    "/partner/gated": "gated",
+    "/partner/abort": "abort",
+    "/partner/hang-mid": "hang-mid",
+}
+"""Pass-through routes that the operator has opened, and the behaviour behind each."""
 
 
 @contextmanager
