@@ -41,7 +41,7 @@ _VENDORS = {
     "rerank": ("cohere/rerank-v3.5", "/v2/rerank"),
     "ocr": ("mistral/mistral-ocr-latest", "/v1"),
 }
-VENDOR_BEHAVIOURS = ("ok", "no-usage", "err500", "hang", "hang-mid", "abort", "gated")
+VENDOR_BEHAVIOURS = ("ok", "no-usage", "err401", "err403", "err500", "hang", "hang-mid", "abort", "gated")
 VENDOR_DEPLOYMENTS = {
     f"{vendor}-{behaviour}": (model, behaviour, path)
     for vendor, (model, path) in _VENDORS.items()
@@ -102,6 +102,7 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
 OPENED = {
     "/partner/find": "ok",
     "/partner/broken": "err500",
+    "/partner/closed": "err401",
     "/partner/gated": "gated",
     "/partner/abort": "abort",
     "/partner/hang-mid": "hang-mid",

@@ -283,6 +283,31 @@ def test_an_error_of_the_provider_costs_nothing(buyer: Team, case: Case) -> None
 
 
 @EACH
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_provider_that_refuses_the_operators_key_is_not_taken_for_the_teams(
+    buyer: Team, case: Case, status: int
+) -> None:
+    response = Sent(buyer, case, f"err{status}")()
+    assert response.status_code == 502, response.text
+    error = response.json()["error"]
+    facts = error["details"][0]["metadata"] if "details" in error else error
+    assert facts["code"] == "provider_refused"
+    assert f"({status})" in error["message"]
+    assert buyer.ended_call()["status"] == "voided"
+    with buyer.http() as http:
+        seen = http.get(f"/api/teams/{buyer.team_id}/calls").text
+    assert "upstream says" not in response.text + seen
+    buyer.check_books()
+
+
+def test_a_target_of_an_opened_route_that_refuses_the_operators_key(buyer: Team) -> None:
+    with buyer.http() as http:
+        response = http.post("/partner/closed", json={"query": "credits"})
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "provider_refused"), response.text
+    assert buyer.ended_call()["status"] == "voided"
+
+
+@EACH
 def test_without_credits_nothing_leaves(gateway: Gateway, priced: str, case: Case) -> None:
     team = gateway.team(groups=[priced], credits="0.000001")
     sent = Sent(team, case, "ok")
