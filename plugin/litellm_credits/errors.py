@@ -9,10 +9,11 @@ The docstring of an error is its message; `{fields}` in it are the facts it is r
     ├── 403 TeamSuspended, TeamPaused, ModelNotAllowed, PriceUnknown, RouteNotMetered, JobNotYours, JobRequired, AdminOnly, ...
     ├── 404 NotFound
     ├── 409 AlreadyExists, JobClosed, StillInUse, IdempotencyConflict, RequestInFlight, AlreadyDone, BalanceTooLow,
-    │       NotRefundable, NotOpen
+    │       OverdraftInUse, NotRefundable, NotOpen
     ├── 413 BodyTooLarge
     ├── 422 BadInput, IdempotencyKeyReused
     ├── 429 TooManyCallsInFlight, TooMuchHeld
+    ├── 502 ProviderRefused
     └── 503 LedgerUnavailable, ModelNotDeployed
 """
 
@@ -286,6 +287,13 @@ class BalanceTooLow(CreditsError):
     shown = ("required", "available")
 
 
+class OverdraftInUse(CreditsError):
+    """The overdraft limit of team '{team_id}' cannot be less than {least}: so many credits are spent or held beyond its own."""
+
+    status, code, type = 409, "overdraft_in_use", "invalid_request_error"
+    shown = ("least",)
+
+
 class NotRefundable(CreditsError):
     """Only {available} credits of the {what} '{id}' can be refunded: no more were charged and not refunded yet."""
 
@@ -350,6 +358,16 @@ class BodyTooLarge(CreditsError):
 
 
 # 5xx ------------------------------------------------------------------------------------------------------------------
+
+
+class ProviderRefused(CreditsError):
+    """
+    The provider behind '{model}' refused this proxy's own access to it ({status}). Your key is not to blame: tell the operator.
+    """
+
+    status, code, type = 502, "provider_refused", "api_error"
+    status_code = status
+    """As providers' errors have it, in whose place this stands on the call's record."""
 
 
 class ModelNotDeployed(CreditsError):

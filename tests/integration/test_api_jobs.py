@@ -188,6 +188,21 @@ async def test_call_records_with_what_was_asked_and_answered(team: Team, engine:
     assert "request_data" not in listed[0]
 
 
+async def test_what_the_provider_charges_only_the_admin_sees(admin: Api, team: Team, engine: Engine) -> None:
+    job_id = await _job(team)
+    await call(engine, team, job_id=job_id, provider_cost_usd=Decimal("0.0000123"))
+    for path in (f"/jobs/{job_id}/calls", "/teams/alpha/calls"):
+        (own,), (all_of_it,) = [(await api.ok("GET", path))["calls"] for api in (team.api, admin)]
+        assert all_of_it.pop("provider_cost_usd") == Decimal("0.0000123")
+        assert own == all_of_it, "nothing else differs"
+    (listed,) = (await admin.ok("GET", "/organizations/acme/calls"))["calls"]
+    assert listed["provider_cost_usd"] == Decimal("0.0000123")
+    for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/costs", "/teams/alpha/usage", "/credits/teams/alpha/transactions"):
+        assert "0.0000123" not in (await team.api.send("GET", path)).text
+    done = await team.api.send("POST", f"/jobs/{job_id}/complete", {"status": "completed"})
+    assert "0.0000123" not in done.text
+
+
 async def test_jobs_are_listed_in_pages_newest_first(admin: Api, team: Team) -> None:
     made = [await _job(team) for _ in range(5)]
     await team.api.ok("POST", f"/jobs/{made[2]}/complete", {"status": "failed"})

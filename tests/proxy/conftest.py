@@ -41,7 +41,7 @@ _VENDORS = {
     "rerank": ("cohere/rerank-v3.5", "/v2/rerank"),
     "ocr": ("mistral/mistral-ocr-latest", "/v1"),
 }
-VENDOR_BEHAVIOURS = ("ok", "no-usage", "err500", "hang", "hang-mid", "abort", "gated")
+VENDOR_BEHAVIOURS = ("ok", "no-usage", "err401", "err403", "err500", "hang", "hang-mid", "abort", "gated")
 VENDOR_DEPLOYMENTS = {
     f"{vendor}-{behaviour}": (model, behaviour, path)
     for vendor, (model, path) in _VENDORS.items()
@@ -79,13 +79,8 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
         for name, (model, behaviour, path) in VENDOR_DEPLOYMENTS.items()
     ]
     config["general_settings"]["pass_through_endpoints"] = [
-        {"path": "/partner/find", "target": f"{provider_url}/b/ok/search", "auth": True, "cost_per_request": 0.01},
-        {
-            "path": "/partner/broken",
-            "target": f"{provider_url}/b/err500/search",
-            "auth": True,
-            "cost_per_request": 0.01,
-        },
+        {"path": path, "target": f"{provider_url}/b/{behaviour}/search", "auth": True, "cost_per_request": 0.01}
+        for path, behaviour in OPENED.items()
     ]
     config["router_settings"] |= {
         "retry_after": 0,
@@ -102,6 +97,17 @@ def configuration(folder: Path, provider_url: str, **changes: Any) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+OPENED = {
+    "/partner/find": "ok",
+    "/partner/broken": "err500",
+    "/partner/closed": "err401",
+    "/partner/gated": "gated",
+    "/partner/abort": "abort",
+    "/partner/hang-mid": "hang-mid",
+}
+"""Pass-through routes that the operator has opened, and the behaviour behind each."""
 
 
 @contextmanager

@@ -252,7 +252,7 @@ def failing(status: int) -> Behaviour:
     return fail
 
 
-BEHAVIOURS |= {f"err{status}": failing(status) for status in (400, 401, 429, 500, 503)}
+BEHAVIOURS |= {f"err{status}": failing(status) for status in (400, 401, 403, 429, 500, 503)}
 
 
 @behaviour

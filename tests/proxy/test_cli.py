@@ -113,6 +113,20 @@ def test_the_examples_of_the_documentation_work(shell: Shell, gateway: Gateway) 
                 ids["CALL_ID"] = str(team.calls()[0]["call_id"])
 
 
+def test_a_quote_is_told_before_the_call(shell: Shell, team: Team) -> None:
+    request = '{"model": "ok", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}'
+    shown = shell.ok(f"quote --key {team.key}", request)
+    assert re.search(r"^fits +yes$", shown, re.MULTILINE)
+    assert re.search(r"^ok +0.0005 +0.0015", shown, re.MULTILINE)
+    job = team.gateway.call("POST", "/api/jobs/create", {"team_id": team.team_id, "job_type": "t", "credit_cap": 0.001})
+    told = shell.json(f"quote --key {team.key} --job {job['job_id']}", request)
+    assert told["available"] == Decimal("0.001")
+    told = shell.json(f"quote --key {team.key} --path /v1/embeddings", '{"model": "ok", "input": "hi"}')
+    assert (told["path"], told["affordable_max_tokens"]) == ("/v1/embeddings", None)
+    assert team.calls() == []
+    assert "acts for a team" in shell.run("quote", request).output
+
+
 def test_a_team_uses_its_own_key(shell: Shell, team: Team) -> None:
     assert shell.ok(f"job list --key {team.key}").rstrip().endswith("None.")
     refused = shell.run(f"team list --key {team.key}")
@@ -130,6 +144,7 @@ def test_a_team_uses_its_own_key(shell: Shell, team: Team) -> None:
         ("refill set nobody", 1, "name a period, a threshold, or both"),
         ("grant void nobody none", 1, "There is no grant 'none'"),
         ("job create t --metadata [1]", 2, "not a JSON object"),
+        ("quote [1]", 2, "not a JSON object"),
         ("team list --url http://127.0.0.1:9", 3, "does not answer"),
         ("team list --url ftp://127.0.0.1", 1, "no http:// or https:// address"),
         ("team list --key sk-unknown", 1, "not known here"),

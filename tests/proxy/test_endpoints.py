@@ -7,6 +7,7 @@ import socket
 import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,7 @@ import httpx
 import openai
 import pytest
 
-from .conftest import VENDOR_BEHAVIOURS
+from .conftest import OPENED, VENDOR_BEHAVIOURS
 from .gateway import PRICE, Gateway, Team, credits_for, wait_until
 
 CACHED = {"cache_read": 0.0001, "cache_write": 0.0007, "reasoning": 0.003}
@@ -193,7 +194,7 @@ def priced(gateway: Gateway) -> str:
             body = {"model_alias": alias, "provider": vendor, "actual_model": deployment}
             gateway.create("/api/models/aliases/create", body | price)
             aliases.append(alias)
-    for path in ("/partner/find", "/partner/broken"):
+    for path in OPENED:
         gateway.create(
             "/api/models/aliases/create", {"model_alias": path, "provider": "pass-through", "actual_model": path}
         )
@@ -279,6 +280,31 @@ def test_an_error_of_the_provider_costs_nothing(buyer: Team, case: Case) -> None
     assert (call["status"], call["credits_charged"]) == ("voided", 0)
     assert "upstream says 500" in call["error"]["message"]
     buyer.check_books()
+
+
+@EACH
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_provider_that_refuses_the_operators_key_is_not_taken_for_the_teams(
+    buyer: Team, case: Case, status: int
+) -> None:
+    response = Sent(buyer, case, f"err{status}")()
+    assert response.status_code == 502, response.text
+    error = response.json()["error"]
+    facts = error["details"][0]["metadata"] if "details" in error else error
+    assert facts["code"] == "provider_refused"
+    assert f"({status})" in error["message"]
+    assert buyer.ended_call()["status"] == "voided"
+    with buyer.http() as http:
+        seen = http.get(f"/api/teams/{buyer.team_id}/calls").text
+    assert "upstream says" not in response.text + seen
+    buyer.check_books()
+
+
+def test_a_target_of_an_opened_route_that_refuses_the_operators_key(buyer: Team) -> None:
+    with buyer.http() as http:
+        response = http.post("/partner/closed", json={"query": "credits"})
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "provider_refused"), response.text
+    assert buyer.ended_call()["status"] == "voided"
 
 
 @EACH
@@ -622,6 +648,85 @@ def test_a_pass_through_route_that_the_operator_opened_costs_its_price(buyer: Te
     buyer.check_books()
     with team.http() as http:
         assert http.post("/partner/find", json={}).status_code == 403, "no alias of that name is in the team's groups"
+
+
+def test_an_opened_route_is_held_for_before_it_leaves(buyer: Team) -> None:
+    body = {"query": f"gate-{uuid4().hex}"}
+    with ThreadPoolExecutor() as pool, buyer.http() as http:
+        answer = pool.submit(http.post, "/partner/gated", json=body)
+        wait_until(lambda: seen_by_partner(buyer, body), what="the request at the partner")
+        (call,) = buyer.calls()
+        assert (call["status"], call["credits_held"]) == ("held", Decimal("0.1"))
+        buyer.gateway.open(body["query"])
+        assert answer.result().json() == {"found": 3}
+    assert buyer.ended_call()["credits_charged"] == Decimal("0.1")
+    buyer.check_books()
+
+
+def test_an_opened_route_that_is_left_before_its_answer_leaves_no_hold(buyer: Team) -> None:
+    body = {"query": f"gate-{uuid4().hex}"}
+    with buyer.http(timeout=httpx.Timeout(30, read=2)) as http, pytest.raises(httpx.ReadTimeout):
+        http.post("/partner/gated", json=body)
+    assert seen_by_partner(buyer, body)
+    buyer.gateway.open(body["query"])
+    assert buyer.ended_call()["status"] in ("voided", "settled")
+    buyer.check_books()
+
+
+def test_an_opened_route_streams_chunk_by_chunk(buyer: Team) -> None:
+    with buyer.http() as http, http.stream("POST", "/partner/find", json={"stream": True}) as response:
+        assert response.headers["x-credits-charged"] == "0.1"
+        text = response.read()
+    assert text == b"data: Hello,\n\ndata: this\n\ndata: is\n\ndata: it.\n\n"
+    call = buyer.ended_call()
+    assert (call["status"], call["basis"], call["credits_charged"]) == ("settled", "request_units", Decimal("0.1"))
+    buyer.check_books()
+
+
+@pytest.mark.parametrize("how", ["hang-mid", "abort"])
+def test_a_stream_of_an_opened_route_costs_its_price_however_it_ends(buyer: Team, how: str) -> None:
+    """What came of it has come: a client that leaves before the last byte has had nearly all of it."""
+    with buyer.http() as http, http.stream("POST", f"/partner/{how}", json={"stream": True}) as response:
+        assert response.status_code == 200
+        until(response, b"this", to_the_end=how == "abort")
+    call = buyer.ended_call()
+    assert (call["status"], call["credits_charged"]) == ("settled", Decimal("0.1")), call
+    buyer.check_books()
+
+
+def test_speech_that_is_left_in_the_middle_of_the_sound_costs_its_characters(buyer: Team) -> None:
+    case = CASES["speech"]
+    options = Sent(buyer, case, "ok").options()
+    options["json"] |= {"voice": "long-winded"}
+    with buyer.http() as http, http.stream(**options) as response:
+        assert Decimal(response.headers["x-credits-charged"]) == case.charge
+        until(response, b"soundsound", to_the_end=False)
+    call = buyer.ended_call()
+    assert (call["status"], call["basis"], call["credits_charged"]) == ("settled", "request_units", case.charge), call
+    buyer.check_books()
+
+
+def test_speech_whose_sound_breaks_off_at_the_provider_costs_nothing(buyer: Team) -> None:
+    """LiteLLM has all of the sound before it sends any."""
+    assert Sent(buyer, CASES["speech"], "abort")().status_code == 500
+    assert buyer.ended_call()["status"] == "voided"
+    buyer.check_books()
+
+
+def seen_by_partner(team: Team, body: dict[str, Any]) -> bool:
+    log = httpx.get(f"{team.gateway.provider_url}/log/others").json()
+    return any(entry["body"].get("query") == body["query"] for entry in log)
+
+
+def until(response: httpx.Response, words: bytes, *, to_the_end: bool) -> None:
+    """Read until these words have come, and the rest too if there is one to be had."""
+    pieces, text = response.iter_bytes(), b""
+    while words not in text:
+        text += next(pieces)
+    if to_the_end:
+        with suppress(httpx.HTTPError):
+            for _ in pieces:
+                pass
 
 
 def test_prices_are_kept_on_the_call(buyer: Team) -> None:

@@ -118,7 +118,7 @@ def test_ten_of_sixty_four_parallel_calls_fit_and_no_more(gateway: Gateway) -> N
 
 
 def test_provider_errors_charge_nothing_and_keep_the_error(gateway: Gateway) -> None:
-    for model, status in (("err400", 400), ("err401", 401), ("err429", 429), ("err500", 500)):
+    for model, status in (("err400", 400), ("err401", 502), ("err429", 429), ("err500", 500)):
         for stream in (False, True):
             team = gateway.team()
             with pytest.raises(openai.APIStatusError) as failure:

@@ -87,6 +87,13 @@ def test_what_would_be_refused_gets_the_same_refusal(
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
+def test_where_a_job_pays_for_its_calls_the_balance_limits_no_tokens(gateway: Gateway) -> None:
+    team = gateway.team(plan={"budget_mode": "job_based"}, credits="1.001")
+    told = loads(quote(team, REQUEST | {"max_tokens": 4096}, **{"x-job-id": str(team.job())}).content)
+    assert (told["required"], told["fits"], told["available"]) == (0, True, Decimal("0.001"))
+    assert told["affordable_max_tokens"] == 4096
+
+
 def test_a_team_that_may_not_call_gets_no_quote(gateway: Gateway) -> None:
     team = gateway.team(plan={"budget_mode": "job_based"})
     assert quote(team, REQUEST).json()["error"]["code"] == "job_required"

@@ -176,7 +176,8 @@ async def images(request: Request) -> Response:
 async def speech(request: Request) -> Response:
     behaviour = request.path_params["behaviour"]
     wrong = await misbehave(behaviour, request.state.body)
-    return wrong or StreamingResponse(events(behaviour, [b"sound" * 1000] * 4, 1), media_type="audio/mpeg")
+    sound = b"sound" * (1_000_000 if request.state.body["voice"] == "long-winded" else 1000)
+    return wrong or StreamingResponse(events(behaviour, [sound] * 4, 1), media_type="audio/mpeg")
 
 
 async def transcriptions(request: Request) -> Response:
@@ -206,7 +207,7 @@ async def count_tokens(request: Request) -> Response:
 
 
 async def anything(request: Request) -> Response:
-    return await answer(request, {"found": 3})
+    return await answer(request, {"found": 3}, [f"data: {word}\n\n".encode() for word in WORDS])
 
 
 def _noted(endpoint: Any) -> Any:

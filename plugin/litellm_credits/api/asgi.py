@@ -1,11 +1,17 @@
 """Whole answers from ASGI layers, where there is no framework to write them."""
 
-from starlette.types import Send
+from starlette._utils import get_route_path
+from starlette.types import Scope, Send
 
 from litellm_credits.errors import CreditsError
 from litellm_credits.money import dumps
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def route_path(scope: Scope) -> str:
+    """The path as the application routes it: without the prefix that it is served under (SERVER_ROOT_PATH)."""
+    return get_route_path(scope)
 
 
 async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -11,7 +11,7 @@ import re
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from litellm_credits.api.asgi import Headers, answer, refuse
+from litellm_credits.api.asgi import Headers, answer, refuse, route_path
 from litellm_credits.api.bodies import check_text, read, received, replayed
 from litellm_credits.errors import BadInput, CreditsError
 from litellm_credits.money import dumps, loads
@@ -82,12 +82,13 @@ class Idempotent:
                 problem="Idempotency-Key must be 1 to 255 visible ASCII characters.", param="Idempotency-Key"
             )
         body = await read(received(receive), self._max_body_bytes)
-        check_text(scope["path"], "path")
-        digest = hashlib.sha256(b"\n".join((scope["path"].encode(), scope["query_string"], body)))
+        path = route_path(scope)
+        check_text(path, "path")
+        digest = hashlib.sha256(b"\n".join((path.encode(), scope["query_string"], body)))
         request = Repeatable(
             scope="admin" if isinstance(caller, Admin) else f"team:{caller.team_id}",
             method=scope["method"],
-            path=scope["path"][:_LONGEST_PATH],
+            path=path[:_LONGEST_PATH],
             key=key,
             fingerprint=digest.hexdigest(),
         )

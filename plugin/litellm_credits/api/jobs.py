@@ -26,7 +26,7 @@ from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
 from litellm_credits.errors import BadInput, Forbidden
-from litellm_credits.jobs.jobs import CallRecord, CallSummary, JobCosts, PartCosts
+from litellm_credits.jobs.jobs import AdminCallRecord, CallRecord, CallSummary, JobCosts, PartCosts
 from litellm_credits.models import CallBasis, CallStatus, Job, JobExpiry, JobStatus
 
 router = APIRouter(
@@ -141,7 +141,7 @@ class JobCalls(BaseModel):
     """A page of a job's calls, oldest first."""
 
     job_id: UUID
-    calls: list[CallRecord]
+    calls: list[AdminCallRecord | CallRecord]
     next_cursor: str | None
 
 
@@ -237,7 +237,8 @@ async def list_calls(
 ) -> JobCalls:
     """A job's calls, oldest first, with what was asked and answered as far as it was recorded."""
     await services.jobs.get(job_id, team_id=scope)
-    calls = await services.jobs.calls(job_id, after=after, limit=limit)
+    view = AdminCallRecord if scope is None else CallRecord
+    calls = await services.jobs.calls(job_id, after=after, limit=limit, view=view)
     return JobCalls(job_id=job_id, calls=calls, next_cursor=next_cursor(calls, limit, "call_id"))
 
 

@@ -4,7 +4,7 @@ from pydantic import BaseModel
 
 from litellm_credits.api.services import Services
 from litellm_credits.db.cursors import Cursor, next_cursor
-from litellm_credits.jobs.jobs import CallFilter, CallView, JobFilter, Owner
+from litellm_credits.jobs.jobs import AdminCallView, CallFilter, CallView, JobFilter, Owner
 from litellm_credits.models import Job
 
 
@@ -24,7 +24,7 @@ class TeamJobPage(JobPage):
 class CallPage(BaseModel):
     """A page of calls, newest first."""
 
-    calls: list[CallView]
+    calls: list[AdminCallView | CallView]
     next_cursor: str | None
 
 
@@ -49,8 +49,14 @@ async def team_job_page(
 
 
 async def call_page(
-    services: Services, owner: Owner, wanted: CallFilter, before: Cursor | None, limit: int
+    services: Services,
+    owner: Owner,
+    wanted: CallFilter,
+    before: Cursor | None,
+    limit: int,
+    *,
+    view: type[CallView],
 ) -> CallPage:
     """A page of calls."""
-    calls = await services.jobs.all_calls(owner, wanted, before=before, limit=limit)
+    calls = await services.jobs.all_calls(owner, wanted, before=before, limit=limit, view=view)
     return CallPage(calls=calls, next_cursor=next_cursor(calls, limit, "call_id"))

@@ -20,7 +20,7 @@ from litellm_credits.api.fields import (
 from litellm_credits.api.lists import CallPage, JobPage, call_page, job_page
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
-from litellm_credits.jobs.jobs import Owner
+from litellm_credits.jobs.jobs import AdminCallView, Owner
 from litellm_credits.jobs.usage import OrganizationUsage
 from litellm_credits.models import AccountStatus, Organization
 from litellm_credits.tenancy.teams import TeamView
@@ -124,4 +124,5 @@ async def list_calls(
 ) -> CallPage:
     """The calls of all its teams, newest first, without what was asked and answered."""
     await services.organizations.get(organization_id)
-    return await call_page(services, Owner(organization_id=organization_id), wanted, before, limit)
+    owner = Owner(organization_id=organization_id)
+    return await call_page(services, owner, wanted, before, limit, view=AdminCallView)

@@ -31,7 +31,7 @@ from litellm_credits.api.lists import TeamCallPage, TeamJobPage, call_page, team
 from litellm_credits.api.route import Route
 from litellm_credits.api.services import InServices
 from litellm_credits.db.cursors import next_cursor
-from litellm_credits.jobs.jobs import Owner
+from litellm_credits.jobs.jobs import AdminCallView, CallView, Owner
 from litellm_credits.jobs.usage import TeamUsage
 from litellm_credits.models import AccountStatus
 from litellm_credits.pricing.plan import BudgetMode, Plan, Rate
@@ -42,6 +42,9 @@ admin_router = APIRouter(prefix="/teams", tags=["teams"], route_class=Route, dep
 router = APIRouter(prefix="/teams", tags=["teams"], route_class=Route, dependencies=[Depends(any_key)])
 
 
+OverdraftLimit = Annotated[
+    Credits, Field(ge=0, description="How far the balance may go below zero; not below what is so spent or held.")
+]
 AllowedAliases = Annotated[
     list[Name],
     Field(min_length=1, max_length=1000, description="What it may call of what its team may; null: all of it."),
@@ -70,6 +73,7 @@ class NewTeamRequest(PlanFields):
     team_alias: Text500 | None = None
     access_groups: Names = Field(default_factory=list)
     credits_allocated: Annotated[Credits, Field(ge=0)] = Decimal(0)
+    overdraft_limit: OverdraftLimit = Decimal(0)
     metadata: Metadata = Field(default_factory=dict)
     rpm_limit: PerMinute | None = Field(None, description="Requests a minute, of all its keys together.")
     tpm_limit: PerMinute | None = Field(None, description="Tokens a minute, of all its keys together.")
@@ -79,6 +83,7 @@ class TeamChanges(PlanFields):
     """What may be changed of a team. Balances change under /credits only."""
 
     team_alias: Text500 | None = None
+    overdraft_limit: OverdraftLimit = UNSET
     access_groups: Names = UNSET
     metadata: Metadata = UNSET
     rpm_limit: PerMinute | None = None
@@ -149,6 +154,7 @@ async def create(request: NewTeamRequest, services: InServices) -> NewTeam:
         plan=Plan.model_validate(request.plan_changes()),
         rpm_limit=request.rpm_limit,
         tpm_limit=request.tpm_limit,
+        overdraft_limit=request.overdraft_limit,
     )
 
 
@@ -164,13 +170,17 @@ async def get(team_id: str, services: InServices) -> TeamView:
     return await services.teams.get(team_id)
 
 
-@admin_router.put("/{team_id}", responses=documented(404))
+@admin_router.put("/{team_id}", responses=documented(404, 409))
 async def update(team_id: str, request: TeamChanges, services: InServices) -> TeamView:
     """Change the fields that are sent."""
     own = ("team_alias", "metadata", "rpm_limit", "tpm_limit")
     changes = {name: value for name, value in request.sent().items() if name in own}
     return await services.teams.update(
-        team_id, changes, access_groups=request.access_groups, plan_changes=request.plan_changes()
+        team_id,
+        changes,
+        access_groups=request.access_groups,
+        plan_changes=request.plan_changes(),
+        overdraft_limit=request.overdraft_limit,
     )
 
 
@@ -261,8 +271,14 @@ async def usage(team_id: ReadableTeamId, services: InServices, period: InPeriod)
 
 @router.get("/{team_id}/calls", responses=documented(403, 404))
 async def list_calls(
-    team_id: ReadableTeamId, services: InServices, wanted: WantedCalls, before: Before, limit: Limit = 50
+    team_id: ReadableTeamId,
+    services: InServices,
+    scope: TeamScope,
+    wanted: WantedCalls,
+    before: Before,
+    limit: Limit = 50,
 ) -> TeamCallPage:
     """The team's calls, newest first, without what was asked and answered (GET /jobs/{job_id}/calls shows that)."""
-    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit)
+    view = AdminCallView if scope is None else CallView
+    page = await call_page(services, Owner(team_id=team_id), wanted, before, limit, view=view)
     return TeamCallPage(team_id=team_id, **dict(page))

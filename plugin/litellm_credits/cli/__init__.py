@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from litellm_credits import __version__
-from litellm_credits.cli.remote import remote_groups
+from litellm_credits.cli.remote import quote_command, remote_groups
 from litellm_credits.errors import StartupRefused
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main() -> None:
     CREDITS_DATABASE_URL  the PostgreSQL to use; unset: an embedded one
     CREDITS_DATA_DIR      where the embedded PostgreSQL and the admin key are kept [~/.litellm-credits]
     LITELLM_MASTER_KEY    the admin key; unset: one is made and kept in CREDITS_DATA_DIR
-    CREDITS_URL           the proxy that org, team, key, ... speak to [http://localhost:4000]
+    CREDITS_URL           the proxy that org, team, quote, ... speak to [http://localhost:4000]
     CREDITS_KEY           the key that they use; unset: the admin key
     """
 
@@ -175,3 +175,4 @@ def _stoppable() -> Iterator[None]:
 
 for _group in remote_groups():
     main.add_command(_group)
+main.add_command(quote_command())

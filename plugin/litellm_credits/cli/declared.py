@@ -62,7 +62,7 @@ _JOBS = (
 )
 _CALLS = f"--status --model:model_alias --purpose --key-id --flag --start --end {_BEFORE}"
 _LIMITS = "--rpm-limit=int --tpm-limit=int"
-_TEAM = f"--name:team_alias --group:access_groups=many --plan=json --metadata=json {_LIMITS}"
+_TEAM = f"--name:team_alias --group:access_groups=many --plan=json --metadata=json --overdraft:overdraft_limit=number {_LIMITS}"
 _KEY = f"--name --expires-at --allow:allowed_aliases=many --credit-limit=number {_LIMITS}"
 _ALIAS = (
     "--display-name --description --price-input:pricing_input=number --price-output:pricing_output=number "
@@ -271,3 +271,12 @@ COMMANDS = (
         _AUDIT_ROW,
     ),
 )
+
+QUOTE = Command(
+    "quote",
+    "POST /quote",
+    "What REQUEST, the JSON body of a call, would hold, at which prices, and whether it fits. Nothing is sent to a provider.",
+    rows="prices",
+    columns="model_alias pricing_input pricing_output pricing_rates",
+)
+"""The one command whose body is the caller's own document."""

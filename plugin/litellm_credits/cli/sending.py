@@ -38,16 +38,14 @@ def local_key() -> str:
         raise Refused(f"no key: give --key, set CREDITS_KEY or {_ADMIN_KEY}, or run where {path} can be read") from None
 
 
-def send(method: str, url: str, key: str, fields: dict[str, Any], *, idempotency_key: str | None) -> bytes:
-    """The body of the answer.
+def send(method: str, url: str, key: str, fields: dict[str, Any], more: dict[str, str]) -> bytes:
+    """The body of the answer. `more` headers are sent beside the usual ones.
 
     Raises:
         Refused: by the API, for a reason that a person can do something about.
         Unreachable: nobody answers there, or the ledger is away.
     """
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    if idempotency_key is not None:
-        headers["idempotency-key"] = idempotency_key
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"} | more
     body = None
     if fields and method == "GET":
         url = f"{url}?{urlencode(fields)}"

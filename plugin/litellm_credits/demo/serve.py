@@ -51,7 +51,7 @@ def serve(chosen: Settings, environ: Mapping[str, str], *, host: str, port: int,
             port=port,
             workers=workers,
             provider=None if "OPENAI_API_KEY" in providers else StandIn(),
-            env={name: value for name, value in environ.items() if name.startswith("CREDITS_")} | providers,
+            env={name: value for name, value in environ.items() if _is_ours(name)} | providers,
             progress=waiting.on,
         )
         stack.start()
@@ -68,6 +68,10 @@ def serve(chosen: Settings, environ: Mapping[str, str], *, host: str, port: int,
     finally:
         stack.stop()
     console.print("Stopped. The data are kept.")
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("CREDITS_") or name == "SERVER_ROOT_PATH"
 
 
 def _greet(console: Console, stack: Stack, providers: Mapping[str, str], *, own_key: bool) -> None:

@@ -117,7 +117,7 @@ class CallSummary(Row):
 
 
 class CallView(Row):
-    """A call, without what was asked and answered."""
+    """A call, without what was asked and answered, as its team may see it."""
 
     call_id: UUID
     job_id: UUID | None
@@ -147,7 +147,6 @@ class CallView(Row):
     pricing_output: Decimal
     pricing_rates: dict[str, Any] | None
     cost_usd: Decimal | None
-    provider_cost_usd: Decimal | None
     credits_held: Decimal
     credits_charged: Decimal
     credits_uncollected: Decimal
@@ -164,6 +163,18 @@ class CallRecord(CallView):
 
     request_data: dict[str, Any] | None
     response_data: dict[str, Any] | None
+
+
+class _ProviderCost(Row):
+    provider_cost_usd: Decimal | None = Field(description="What LiteLLM says the provider charges. The admin sees it.")
+
+
+class AdminCallView(CallView, _ProviderCost):
+    """The same as the admin sees it."""
+
+
+class AdminCallRecord(CallRecord, _ProviderCost):
+    """The same as the admin sees it."""
 
 
 class Jobs:
@@ -341,16 +352,20 @@ class Jobs:
         rows = await self._db.all(_SQL.job_call_summaries, {"job_id": job_id, "limit": _MOST_SUMMARIES})
         return [CallSummary.model_validate(row) for row in rows]
 
-    async def calls(self, job_id: UUID, *, after: Cursor | None, limit: int) -> list[CallRecord]:
+    async def calls(
+        self, job_id: UUID, *, after: Cursor | None, limit: int, view: type[CallRecord]
+    ) -> list[CallRecord]:
         """The job's calls, oldest first."""
         start = {"after_time": after and after.at, "after_id": after and after.id}
         rows = await self._db.all(_SQL.job_calls, {"job_id": job_id, "limit": limit} | start)
-        return [CallRecord.model_validate(row) for row in rows]
+        return [view.model_validate(row) for row in rows]
 
-    async def all_calls(self, owner: Owner, wanted: CallFilter, *, before: Cursor | None, limit: int) -> list[CallView]:
+    async def all_calls(
+        self, owner: Owner, wanted: CallFilter, *, before: Cursor | None, limit: int, view: type[CallView]
+    ) -> list[CallView]:
         """Calls of all jobs and of none, newest first."""
         rows = await self._db.all(_SQL.team_calls, asdict(owner) | asdict(wanted) | {"limit": limit} | _before(before))
-        return [CallView.model_validate(row) for row in rows]
+        return [view.model_validate(row) for row in rows]
 
 
 async def _fund(tx: Transaction, job: DbRow, plan: Plan, credit_cap: Decimal | None) -> DbRow:

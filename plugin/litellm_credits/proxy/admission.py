@@ -108,8 +108,9 @@ class Admissions:
         held = isinstance(outcome, Held)
         credits = outcome.credits if isinstance(outcome, Held) else bound(admission)
         available = outcome.available + credits if held else outcome.available
-        affordable = max(0, _affordable(admission, available)) if endpoint.limits_output else None
-        return Quote(admission, credits, available, affordable)
+        included = held and credits < bound(admission)  # the price of the job pays for its calls, however long they are
+        output = admission.output_tokens if included else max(0, _affordable(admission, available))
+        return Quote(admission, credits, available, output if endpoint.limits_output else None)
 
     # The upper bound --------------------------------------------------------------------------------------------------
 

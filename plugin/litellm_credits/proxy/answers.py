@@ -5,13 +5,19 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from fastapi import HTTPException
+
 from litellm_credits.endpoints.reading import field
+from litellm_credits.errors import ProviderRefused
 from litellm_credits.money import dumps
 from litellm_credits.pricing.usage import Usage
 from litellm_credits.proxy.call import Call
 from litellm_credits.proxy.settlement import Answer
 
 log = logging.getLogger("litellm_credits.proxy")
+
+_ACCESS = (401, 403)
+"""HTTP statuses of a key that is not known, or may not do what was asked."""
 
 _FROM_CACHE = "cached_response"
 """What LiteLLM calls the provider of a stream that it plays back from its cache."""
@@ -87,6 +93,17 @@ def partial_answer(call: Call) -> Answer:
         if usage is not None:
             return replace(answer, usage=usage, model=getattr(chunk, "model", None))
     return answer
+
+
+def provider_refusal(call: Call, error: Exception) -> ProviderRefused | None:
+    """What to say in the place of a provider's 401 or 403, which a client would take for one of its own key; None: it is none.
+
+    Of pass-through routes LiteLLM tells what the target said in an exception that elsewhere is its own or another plugin's.
+    """
+    status, admission = getattr(error, "status_code", None), call.admission
+    if status not in _ACCESS or admission is None or (isinstance(error, HTTPException) and admission.endpoint.routed):
+        return None
+    return ProviderRefused(model=admission.requested, status=status)
 
 
 def hide_operator(error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
 
+from litellm_credits.api.asgi import route_path
 from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.refusal import refuse
@@ -26,12 +27,15 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
         if isinstance(caller, Admin):
             return UserAPIKeyAuth(api_key=api_key, user_role=LitellmUserRoles.PROXY_ADMIN)
         if call is None:  # a websocket: its sessions are not metered
-            raise RouteNotMetered(method="WEBSOCKET", path=request.url.path, reason="websockets are not metered")
+            raise RouteNotMetered(
+                method="WEBSOCKET", path=route_path(request.scope), reason="websockets are not metered"
+            )
         require_open(call, request)
         if request.method != "GET":
             await authenticator.may_call(caller)
     except CreditsError as error:
         raise refuse(error) from None
+    path = route_path(request.scope)
     return UserAPIKeyAuth(
         api_key=api_key,
         team_id=caller.team_id,
@@ -41,10 +45,8 @@ async def authenticate(authenticator: Authenticator, request: Request, api_key: 
         tpm_limit=caller.limits.tpm,
         team_rpm_limit=caller.limits.team_rpm,
         team_tpm_limit=caller.limits.team_tpm,
-        allowed_routes=[
-            request.url.path
-        ],  # LiteLLM's own table may say less of this path; ours has said that it is open
-        metadata={"allowed_passthrough_routes": [request.url.path]},  # the same of what the operator opened
+        allowed_routes=[path],  # LiteLLM's own table may say less of this path; ours has said that it is open
+        metadata={"allowed_passthrough_routes": [path]},  # the same of what the operator opened
         user_role=LitellmUserRoles.INTERNAL_USER,
     )
 

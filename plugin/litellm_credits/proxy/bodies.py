@@ -22,8 +22,10 @@ async def whole_body(receive: Receive) -> bytes:
 
 
 def redirected(scope: Scope, body: bytes, *, path: str | None = None) -> Scope:
-    """The scope of the same request with this JSON body, and with another path where one is given."""
+    """The scope of the same request with this JSON body, and with another path, as the table reads it, where one is given."""
     headers = [(name, value) for name, value in scope["headers"] if name not in _OF_THE_BODY]
     headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    moved = {"path": path, "raw_path": path.encode()} if path is not None else {}
-    return {**scope, "headers": headers, **moved}
+    if path is None:
+        return {**scope, "headers": headers}
+    whole = scope.get("root_path", "").rstrip("/") + path
+    return {**scope, "headers": headers, "path": whole, "raw_path": whole.encode()}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from litellm_credits.api.asgi import Headers, refuse
+from litellm_credits.api.asgi import Headers, refuse, route_path
 from litellm_credits.api.bodies import check_text, param_of, read, received, replayed
 from litellm_credits.api.jobs import NewJob
 from litellm_credits.db.database import Database
@@ -62,7 +62,7 @@ class CreateAndCall:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        match = _PATH.fullmatch(route_path(scope)) if scope["type"] == "http" and scope["method"] == "POST" else None
         if match is None:
             await self.app(scope, receive, send)
             return
@@ -90,7 +90,7 @@ class CreateAndCall:
         key = sent_key(lambda name: headers.get(name.encode(), b"").decode("latin-1"))
         caller = await self._authenticator.caller(key)
         if isinstance(caller, Admin):
-            raise TeamOnly(method=scope["method"], path=scope["path"])
+            raise TeamOnly(method=scope["method"], path=route_path(scope))
         await self._authenticator.may_call(caller)
         return caller
 

@@ -19,7 +19,14 @@ from litellm_credits.endpoints.reading import field
 from litellm_credits.engine import Engine
 from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.admission import Admissions
-from litellm_credits.proxy.answers import hide_operator, partial_answer, streamed_answer, whole_answer, with_charge
+from litellm_credits.proxy.answers import (
+    hide_operator,
+    partial_answer,
+    provider_refusal,
+    streamed_answer,
+    whole_answer,
+    with_charge,
+)
 from litellm_credits.proxy.auth import why_stopped
 from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.idempotency import note_call
@@ -152,7 +159,7 @@ class CreditsHooks(CustomLogger):
                 aborted = replace(partial_answer(call), error=error, flags=("upstream_aborted",))
                 await self._settlements.settle(call, aborted)
             else:
-                await self._settlements.void(call, error)
+                await self._settlements.void(call, _told(call, error))
             raise
         await self._settlements.settle(call, streamed_answer(call))
         if held_back is not None and _wants_usage(call):
@@ -169,8 +176,9 @@ class CreditsHooks(CustomLogger):
         call = CURRENT.get()
         if call is None or call.held is None:
             return
+        error = _told(call, original_exception)
         if call.open:
-            await self._end_failed(call, original_exception)
+            await self._end_failed(call, error)
         hide_operator(original_exception)
 
     async def _end_failed(self, call: Call, error: Exception) -> None:
@@ -182,6 +190,17 @@ class CreditsHooks(CustomLogger):
             await self._settlements.settle(call, replace(answer, flags=("failed_after_answer",), error=error))
         else:
             await self._settlements.void(call, error)
+
+
+def _told(call: Call, error: Exception) -> Exception:
+    """What the client is told, and reads on its call: the error, or our own in its place. What it replaces is logged."""
+    refusal = provider_refusal(call, error)
+    if refusal is None:
+        return error
+    log.error("a provider refused the key that it is called with: %s", error)
+    if call.refusal is None:
+        call.refusal = refusal
+    return refusal
 
 
 def _read(reader: Reader, chunk: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from litellm_credits.api.asgi import route_path
 from litellm_credits.endpoints.endpoint import Dialect
 from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError, MalformedJson
 from litellm_credits.metrics import ENDED_BY_RING
@@ -75,7 +76,7 @@ class Ring:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path = scope["path"]
+        path = route_path(scope)
         call = Call(scope["method"], path, headers, match=self._table.find(scope["method"], path))
         token = CURRENT.set(call)
         out = _Outgoing(call, send, self._settlements)
@@ -230,10 +231,18 @@ class _Outgoing:
         await self._send(message)
 
     async def _settle_answered(self) -> None:
-        """An answer of an endpoint of which no hook tells begins to leave: its charge is known, so the headers can say it."""
+        """An answer of an endpoint of which no hook tells begins to leave: its charge is known, so the headers can say it.
+
+        So is that of one that the request alone prices: whoever leaves before the last byte has had what it costs.
+        """
         call = self._call
-        if call.open and not self._failed and call.answered is not None:
+        if not call.open or self._failed:
+            return
+        assert call.admission is not None
+        if call.answered is not None:
             await self._settlements.settle(call, whole_answer(call, call.answered))
+        elif call.admission.endpoint.counts_itself:
+            await self._settlements.settle(call, Answer(has_output=True))
 
     async def _resolve(self) -> None:
         """The answer is complete: wait for its settle, and where nothing has ended the call, charge what was seen of it."""
@@ -244,8 +253,6 @@ class _Outgoing:
         assert call.admission is not None
         if self._failed:
             await self._settlements.void(call, None, flags=("ended_by_ring",))
-        elif call.admission.endpoint.counts_itself:
-            await self._settlements.settle(call, Answer(has_output=True))
         else:
             ENDED_BY_RING.inc()
             log.error("%s: no hook ended the call", call.path)

@@ -63,7 +63,7 @@ class Stack:
         progress: is told what is being waited for.
 
     Attributes:
-        base_url: where the proxy answers, once started.
+        base_url: where the proxy answers, once started; with the prefix that SERVER_ROOT_PATH in `env` names.
         log_path: what the proxy prints goes here.
     """
 
@@ -148,7 +148,8 @@ class Stack:
         self._progress("starting the LiteLLM proxy, which takes 10 to 25 seconds")
         self.proxy = self._start_proxy(starting, env, port.number)
         reachable = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104
-        self.base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port.number}"
+        prefix = env.get("SERVER_ROOT_PATH", "").rstrip("/")
+        self.base_url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port.number}{prefix}"
         _wait(self.proxy, self._answers, "the LiteLLM proxy")
         port.release()
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from litellm_credits.db.database import Transaction
 from litellm_credits.db.queries import load
+from litellm_credits.errors import NotFound, OverdraftInUse
 
 _SQL = load("accounts")
 _LEDGER = load("ledger")
@@ -33,6 +34,28 @@ async def open_account(tx: Transaction, *, team_id: str, organization_id: str, c
             "reason": "Initial allocation",
         }
         await tx.all(_LEDGER.grant, _PLAIN | grant)
+
+
+async def lock_account(tx: Transaction, team_id: str) -> None:
+    """From here to the end of the transaction nothing else moves the team's credits; before any other lock of it.
+
+    Raises:
+        NotFound: no such team.
+    """
+    if await tx.one(_LEDGER.lock_account, {"team_id": team_id}) is None:
+        raise NotFound(what="team", id=team_id)
+
+
+async def set_overdraft_limit(tx: Transaction, team_id: str, overdraft_limit: Decimal) -> None:
+    """Let the balance go so far below zero. The transaction has locked the balance or just made it.
+
+    Raises:
+        OverdraftInUse: more than that is spent or held already.
+    """
+    row = await tx.one(_SQL.set_overdraft_limit, {"team_id": team_id, "overdraft_limit": overdraft_limit})
+    assert row is not None
+    if row["least"] > overdraft_limit:
+        raise OverdraftInUse(team_id=team_id, least=row["least"])
 
 
 async def close_accounts(tx: Transaction, team_ids: Sequence[str], *, reason: str) -> list[str]:

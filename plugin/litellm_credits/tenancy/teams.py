@@ -13,7 +13,7 @@ from litellm_credits.db.queries import load
 from litellm_credits.errors import AlreadyExists, NotFound, TeamSuspended
 from litellm_credits.models import AccountStatus, Row
 from litellm_credits.pricing.plan import BudgetMode, Plan
-from litellm_credits.tenancy.accounts import close_accounts, open_account
+from litellm_credits.tenancy.accounts import close_accounts, lock_account, open_account, set_overdraft_limit
 from litellm_credits.tenancy.virtual_keys import KeyTerms, NewKey, add_key
 
 _SQL = load("tenancy")
@@ -39,6 +39,7 @@ class TeamView(Row):
     credits_used: Decimal
     credits_held: Decimal = Field(description="Promised to calls in flight.")
     credits_remaining: Decimal = Field(description="Allocated less used.")
+    overdraft_limit: Decimal = Field(description="How far the balance may go below zero.")
     created_at: datetime
     updated_at: datetime
 
@@ -68,6 +69,7 @@ class Teams:
         plan: Plan,
         rpm_limit: int | None = None,
         tpm_limit: int | None = None,
+        overdraft_limit: Decimal = Decimal(0),
     ) -> NewTeam:
         """Add a team with its groups, its balance, the ledger entry of its first credits, and a key: all or nothing.
 
@@ -91,6 +93,7 @@ class Teams:
                 raise AlreadyExists(what="team", id=team_id, param="team_id")
             await _assign(tx, team_id, access_groups)
             await open_account(tx, team_id=team_id, organization_id=organization_id, credits=credits)
+            await set_overdraft_limit(tx, team_id, overdraft_limit)
             key = await add_key(tx, team_id, KeyTerms())
             [row] = await tx.all(_SQL.team_views, {"team_ids": [team_id]})
         return _new_team(row, key)
@@ -137,13 +140,18 @@ class Teams:
         *,
         access_groups: list[str] | None = None,
         plan_changes: dict[str, Any] | None = None,
+        overdraft_limit: Decimal | None = None,
     ) -> TeamView:
         """Change some of `team_alias`, `metadata` and the limits, replace the access groups, change some of the plan.
 
         Raises:
             NotFound: no such team or access group; nothing was changed.
+            OverdraftInUse: more than the new limit is spent or held; nothing was changed.
         """
         async with self._db.transaction() as tx:
+            if overdraft_limit is not None:
+                await lock_account(tx, team_id)
+                await set_overdraft_limit(tx, team_id, overdraft_limit)
             stored = await tx.one(_SQL.lock_team, {"team_id": team_id})
             if stored is None:
                 raise NotFound(what="team", id=team_id)

@@ -78,7 +78,7 @@ SELECT count(*) AS teams FROM credits.teams WHERE organization_id = %(organizati
 -- name: team_views
 -- Teams with their balance, their groups, and the aliases that these groups let them call, in order of preference.
 SELECT t.team_id, t.organization_id, t.team_alias, t.status, t.metadata, t.plan, t.rpm_limit, t.tpm_limit,
-       c.credits_allocated, c.credits_used, c.credits_held, c.credits_remaining,
+       c.credits_allocated, c.credits_used, c.credits_held, c.credits_remaining, c.overdraft_limit,
        ARRAY(SELECT g.group_name::text FROM credits.team_access_groups g
               WHERE g.team_id = t.team_id ORDER BY g.position, g.group_name) AS access_groups,
        ARRAY(SELECT m.model_alias::text
