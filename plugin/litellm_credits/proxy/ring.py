@@ -9,21 +9,20 @@ import logging
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from litellm_credits.api.asgi import route_path
 from litellm_credits.endpoints.endpoint import Dialect
-from litellm_credits.errors import BadInput, BodyTooLarge, CreditsError, MalformedJson
+from litellm_credits.errors import CreditsError
 from litellm_credits.metrics import ENDED_BY_RING
 from litellm_credits.money import plain
 from litellm_credits.proxy.answers import partial_answer, whole_answer
 from litellm_credits.proxy.call import CURRENT, Call
+from litellm_credits.proxy.incoming import checked
 from litellm_credits.proxy.listing import ModelListing
 from litellm_credits.proxy.quotes import Quotes
 from litellm_credits.proxy.refusal import rendered
-from litellm_credits.proxy.request import refuse_overrides
-from litellm_credits.proxy.routes import Access, Table
+from litellm_credits.proxy.routes import Table
 from litellm_credits.proxy.settlement import Answer, Settlements
 from litellm_credits.tenancy.principals import Principal
 
@@ -81,11 +80,7 @@ class Ring:
         token = CURRENT.set(call)
         out = _Outgoing(call, send, self._settlements)
         try:
-            if _is_bounded(call):
-                self._check_length(call)
-                receive = self._checked(
-                    call, receive, [value for name, value in scope["headers"] if name == b"content-type"]
-                )
+            receive = checked(call, scope, receive, self._max_body_bytes)
             for rewriter in self._rewriters:
                 if rewriter.takes(call):
                     scope, receive = await rewriter.rewrite(call, scope, receive)
@@ -115,86 +110,6 @@ class Ring:
             ENDED_BY_RING.inc()
         flag = "client_disconnected" if gone.has_output else "ended_by_ring"
         self._settlements.begin(call, replace(gone, disconnected=True, flags=(flag,)))
-
-    def _check_length(self, call: Call) -> None:
-        length = call.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise BodyTooLarge(limit_bytes=self._max_body_bytes)
-
-    def _checked(self, call: Call, receive: Receive, types: list[bytes]) -> Receive:
-        """`receive`, refusing bodies that are too long without saying so, or of another kind than the endpoint takes."""
-        endpoint = call.endpoint
-        json = endpoint is not None and endpoint.routed and not endpoint.form
-        received, seen = bytearray(), 0
-        refusal: CreditsError | None = None
-        if (
-            endpoint is not None
-            and endpoint.form
-            and not all(_is(kind, b"multipart/form-data") for kind in types or [b""])
-        ):
-            refusal = BadInput(problem="The request body must be a form (multipart/form-data).")
-        if json and not all(
-            _is(kind, b"application/json") for kind in types
-        ):  # LiteLLM would read another body than we do
-            refusal = BadInput(problem="The request body must be a JSON object (Content-Type: application/json).")
-
-        async def checked() -> Message:
-            nonlocal seen, refusal
-            if refusal is not None:  # LiteLLM may ask again, and would wait for ever
-                call.refusal = refusal
-                raise refusal
-            message = await receive()
-            body = message.get("body", b"")
-            if json:
-                if not seen and body and not body.lstrip().startswith(b"{"):
-                    refusal = BadInput(problem="The request body must be a JSON object.")
-                received.extend(body)
-                if not message.get("more_body") and refusal is None:
-                    refusal = _refused(call, received)
-            seen += len(body)
-            if seen > self._max_body_bytes:
-                refusal = BodyTooLarge(limit_bytes=self._max_body_bytes)
-            if refusal is not None:
-                call.refusal = refusal
-                raise refusal
-            return message
-
-        return checked
-
-
-def _is_bounded(call: Call) -> bool:
-    """Whether the request's body is held to CREDITS_MAX_BODY_BYTES. On the admin's own routes it is not."""
-    return call.path.startswith("/api/") or (call.match is not None and call.match.route.access is not Access.REFUSED)
-
-
-def _is(content_type: bytes, kind: bytes) -> bool:
-    return content_type.lower().partition(b";")[0].strip() == kind
-
-
-def _refused(call: Call, received: bytearray) -> CreditsError | None:
-    """What LiteLLM would stumble over before it asks anybody, or refuse in its own way. The body is noted on `call`."""
-    try:
-        request = orjson.loads(received)
-    except ValueError as problem:
-        return MalformedJson(problem=str(problem)[:200])
-    if not isinstance(request, dict):
-        return BadInput(problem="The request body must be a JSON object.")
-    call.body = request
-    if not isinstance(request.get("model"), str | None):
-        return BadInput(problem="'model' must be the name of a model alias or of an access group.", param="model")
-    metadata = request.get("metadata")
-    if not isinstance(metadata, dict | None) or (metadata and "tags" in metadata and not _is_texts(metadata["tags"])):
-        return BadInput(problem="'metadata' must be an object, and its 'tags' a list of texts.", param="metadata")
-    if call.endpoint is not None and isinstance(call.caller, Principal):
-        try:
-            refuse_overrides(request, call.endpoint)
-        except CreditsError as refusal:
-            return refusal
-    return None
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 class _Outgoing:
