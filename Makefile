@@ -18,7 +18,7 @@ run: $(VENV)/runtime
 
 test: $(VENV)/development
 	@for tool in pgbouncer curl; do command -v $$tool >/dev/null || sh scripts/packages.sh $$tool; done
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/development
 	$(BIN)/ruff check .
