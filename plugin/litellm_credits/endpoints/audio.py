@@ -9,8 +9,9 @@ from typing import Any
 from openai.types.audio import SpeechCreateParams
 from openai.types.audio.transcription_create_params import TranscriptionCreateParamsBase
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
-from litellm_credits.endpoints.reading import field, refuse_fields, text_bytes
+from litellm_credits.endpoints.reading import refuse_fields, text_bytes
 from litellm_credits.errors import BadInput
 from litellm_credits.pricing.usage import Unit
 

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, TypeGuard
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatFields
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionFields
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
     TOKENS_PER_PART,
     TOKENS_PER_REPLY,
-    field,
     items,
     json_bytes,
     kind,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
-from litellm_credits.endpoints.reading import TOKENS_PER_PART, as_json, field, json_bytes, refuse_stored
+from litellm_credits.endpoints.reading import TOKENS_PER_PART, as_json, json_bytes, refuse_stored
 from litellm_credits.errors import BadInput
 from litellm_credits.pricing.usage import Unit
 

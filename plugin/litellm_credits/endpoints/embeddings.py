@@ -5,9 +5,10 @@ from typing import Any
 
 from openai.types import EmbeddingCreateParams, ModerationCreateParams
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.chat import joined
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
-from litellm_credits.endpoints.reading import TOKENS_PER_PART, field, text_bytes
+from litellm_credits.endpoints.reading import TOKENS_PER_PART, text_bytes
 from litellm_credits.errors import BadInput
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Dialect, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
     TOKENS_PER_PART,
     TOKENS_PER_REPLY,
     as_json,
-    field,
     items,
     json_bytes,
     listed,

@@ -7,16 +7,9 @@ from typing import Any
 from openai.types.image_edit_params import ImageEditParamsBase
 from openai.types.image_generate_params import ImageGenerateParamsBase
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint
-from litellm_credits.endpoints.reading import (
-    TOKENS_PER_REPLY,
-    field,
-    in_form,
-    refuse_fields,
-    refuse_stored,
-    text_bytes,
-    whole,
-)
+from litellm_credits.endpoints.reading import TOKENS_PER_REPLY, in_form, refuse_fields, refuse_stored, text_bytes, whole
 from litellm_credits.pricing.usage import Unit
 
 _MOST_IMAGES = 32

@@ -28,13 +28,6 @@ _DEFINED_HERE = (None, "function", "custom")
 _LONGEST_NAME = 64
 
 
-def field(holder: object, *names: str) -> Any:
-    """What stands under these names, one inside the other, in mappings or objects; None when there is nothing."""
-    for name in names:
-        holder = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
-    return holder
-
-
 def whole(request: Mapping[str, Any], name: str, *, least: int, most: int) -> int | None:
     """A whole number of the request's, or None when it is not stated.
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
     TOKENS_PER_PART,
     TOKENS_PER_REPLY,
-    field,
     items,
     json_bytes,
     kind,

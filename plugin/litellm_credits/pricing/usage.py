@@ -1,10 +1,13 @@
 """What a call used, in tokens and in other units: what a provider says of it, believed only when it can be true."""
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
+
+from litellm_credits.attributes import field
 
 _ABSURD = 1_000_000_000
 
@@ -31,7 +34,7 @@ class Usage:
     cache_write: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
-    units: Mapping[Unit, Decimal] = field(default_factory=dict)
+    units: Mapping[Unit, Decimal] = dataclasses.field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -58,9 +61,9 @@ class Usage:
 
         None when there is none, or when it is malformed, negative or absurd: then the call is charged as one without.
         """
-        if _of(stated, "prompt_tokens") is not None:
+        if field(stated, "prompt_tokens") is not None:
             parts = _openai_chat(stated)
-        elif _of(stated, "input_tokens") is not None:
+        elif field(stated, "input_tokens") is not None:
             parts = _anthropic(stated) if _is_anthropic(stated) else _openai_responses(stated)
         else:
             parts = _gemini(stated)
@@ -81,42 +84,42 @@ class Usage:
 
 
 def _openai_chat(stated: object) -> dict[str, int | None]:
-    read, wrote = _of(stated, "prompt_tokens_details"), _of(stated, "completion_tokens_details")
-    written = _count(_of(read, "cache_creation_tokens"))
+    read, wrote = field(stated, "prompt_tokens_details"), field(stated, "completion_tokens_details")
+    written = _count(field(read, "cache_creation_tokens"))
     return {
-        "prompt": _count(_of(stated, "prompt_tokens")),
-        "completion": _count(_of(stated, "completion_tokens")),
-        "cached": _count(_of(read, "cached_tokens")),
+        "prompt": _count(field(stated, "prompt_tokens")),
+        "completion": _count(field(stated, "completion_tokens")),
+        "cached": _count(field(read, "cached_tokens")),
         # LiteLLM's own addition, for providers that charge for filling their cache.
-        "cache_write": _count(_of(stated, "cache_creation_input_tokens")) if written is None else written,
-        "audio_input": _count(_of(read, "audio_tokens")),
-        "reasoning": _count(_of(wrote, "reasoning_tokens")),
-        "audio_output": _count(_of(wrote, "audio_tokens")),
+        "cache_write": _count(field(stated, "cache_creation_input_tokens")) if written is None else written,
+        "audio_input": _count(field(read, "audio_tokens")),
+        "reasoning": _count(field(wrote, "reasoning_tokens")),
+        "audio_output": _count(field(wrote, "audio_tokens")),
     }
 
 
 def _openai_responses(stated: object) -> dict[str, int | None]:
-    read = _of(stated, "input_tokens_details") or _of(stated, "input_token_details")
-    wrote = _of(stated, "output_tokens_details") or _of(stated, "output_token_details")
+    read = field(stated, "input_tokens_details") or field(stated, "input_token_details")
+    wrote = field(stated, "output_tokens_details") or field(stated, "output_token_details")
     return {
-        "prompt": _count(_of(stated, "input_tokens")),
-        "completion": _count(_of(stated, "output_tokens")),
-        "cached": _count(_of(read, "cached_tokens")),
+        "prompt": _count(field(stated, "input_tokens")),
+        "completion": _count(field(stated, "output_tokens")),
+        "cached": _count(field(read, "cached_tokens")),
         "cache_write": None,
-        "audio_input": _count(_of(read, "audio_tokens")),
-        "reasoning": _count(_of(wrote, "reasoning_tokens")),
-        "audio_output": _count(_of(wrote, "audio_tokens")),
+        "audio_input": _count(field(read, "audio_tokens")),
+        "reasoning": _count(field(wrote, "reasoning_tokens")),
+        "audio_output": _count(field(wrote, "audio_tokens")),
     }
 
 
 def _is_anthropic(stated: object) -> bool:
-    return any(_of(stated, name) is not None for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+    return any(field(stated, name) is not None for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
 
 
 def _anthropic(stated: object) -> dict[str, int | None]:
-    fresh, output = _count(_of(stated, "input_tokens")), _count(_of(stated, "output_tokens"))
+    fresh, output = _count(field(stated, "input_tokens")), _count(field(stated, "output_tokens"))
     read, written = (
-        _count(_of(stated, name)) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
+        _count(field(stated, name)) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
     )
     return {
         "prompt": None if fresh is None else fresh + read + written,
@@ -130,34 +133,30 @@ def _anthropic(stated: object) -> dict[str, int | None]:
 
 
 def _gemini(stated: object) -> dict[str, int | None]:
-    prompt = _count(_of(stated, "promptTokenCount"))
-    tools = _count(_of(stated, "toolUsePromptTokenCount")) or 0
-    thoughts = _count(_of(stated, "thoughtsTokenCount")) or 0
+    prompt = _count(field(stated, "promptTokenCount"))
+    tools = _count(field(stated, "toolUsePromptTokenCount")) or 0
+    thoughts = _count(field(stated, "thoughtsTokenCount")) or 0
     # An answer that was blocked, or that consists of thoughts, states no candidates.
-    answer = _count(_of(stated, "candidatesTokenCount")) if _of(stated, "candidatesTokenCount") is not None else 0
+    answer = _count(field(stated, "candidatesTokenCount")) if field(stated, "candidatesTokenCount") is not None else 0
     return {
         "prompt": None if prompt is None else prompt + tools,
         "completion": None if answer is None else answer + thoughts,
-        "cached": _count(_of(stated, "cachedContentTokenCount")),
+        "cached": _count(field(stated, "cachedContentTokenCount")),
         "cache_write": None,
-        "audio_input": _modality(_of(stated, "promptTokensDetails")),
+        "audio_input": _modality(field(stated, "promptTokensDetails")),
         "reasoning": thoughts or None,
-        "audio_output": _modality(_of(stated, "candidatesTokensDetails")),
+        "audio_output": _modality(field(stated, "candidatesTokensDetails")),
     }
 
 
 def _modality(details: object) -> int | None:
     """Gemini's tokens that are audio: `[{"modality": "AUDIO", "tokenCount": 3}, ...]`."""
     counts = [
-        _count(_of(one, "tokenCount")) or 0
+        _count(field(one, "tokenCount")) or 0
         for one in (details if isinstance(details, list) else ())
-        if _of(one, "modality") == "AUDIO"
+        if field(one, "modality") == "AUDIO"
     ]
     return sum(counts) or None
-
-
-def _of(holder: object, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
 
 
 def _count(value: object) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from litellm_credits.endpoints.reading import field
+from litellm_credits.attributes import field
 from litellm_credits.errors import ProviderRefused
 from litellm_credits.money import dumps
 from litellm_credits.pricing.usage import Usage

@@ -14,8 +14,8 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from litellm_credits.attributes import field
 from litellm_credits.endpoints.endpoint import Reader
-from litellm_credits.endpoints.reading import field
 from litellm_credits.engine import Engine
 from litellm_credits.errors import CreditsError, RouteNotMetered, TeamSuspended
 from litellm_credits.proxy.admission import Admissions
