@@ -1,6 +1,6 @@
 # make demo     the main job, end to end, on an embedded database with a local stand-in for the provider
 # make test     everything that is tested
-# make bench    what it costs, side by side with LiteLLM without it: about 20 minutes; with QUICK=1 a first look in a few;
+# make bench    what it costs, side by side with LiteLLM without it: about 40 minutes; with QUICK=1 a first look in a few;
 #               with CALLS=10000000 its database is filled with ten million calls, not one
 PYTHON ?= python3
 VENV := .venv

@@ -511,18 +511,27 @@ async def test_an_ending_that_cannot_be_stored_takes_no_other_with_it(rig: Rig, 
     assert rig.money(team) == (10, Decimal("1.5"), 0)
 
 
-async def test_a_cancelled_hold_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "queued"])
+async def test_a_cancelled_hold_takes_no_other_with_it(rig: Rig, ledger: Ledger, sent: bool) -> None:
     team = rig.team()
+
+    def three() -> list[asyncio.Task[Held | Short]]:
+        return [asyncio.create_task(ledger.hold(hold_request(team, 1))) for _ in range(3)]
+
     async with locked(rig.url, team):
-        holds = [asyncio.create_task(ledger.hold(hold_request(team, 1))) for _ in range(3)]
+        holds = three()
         await eventually(rig.waiting_for_locks)
-        holds[1].cancel()
-        await asyncio.wait(holds[1:2])
-    first, _, third = await asyncio.gather(*holds, return_exceptions=True)
-    assert isinstance(first, Held)
-    assert isinstance(third, Held)
+        if not sent:
+            holds += three()
+            await asyncio.sleep(0)
+        holds[-2].cancel()
+        await asyncio.wait(holds[-2:-1])
+    outcomes = await asyncio.gather(*holds, return_exceptions=True)
+    assert sum(isinstance(outcome, Held) for outcome in outcomes) == len(holds) - 1
     await ledger.drain()
-    assert rig.money(team) == (10, 0, 2)
+    assert rig.money(team) == (10, 0, len(holds) - 1)
+    statements = rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls WHERE status = 'held'")["n"]
+    assert statements == len(holds) // 3
 
 
 # Endings whose details cannot be stored -------------------------------------------------------------------------------

@@ -154,6 +154,7 @@ class Ledger:
 
     async def _hold_plain(self, holds: list[_Hold]) -> None:
         """Try these holds the short way, all in one statement."""
+        holds = [hold for hold in holds if not hold.available.cancelled()]
         records = [hold_record(n, hold.call_id, hold.request) for n, hold in enumerate(holds)]
         vouching = {"worker_id": self._worker_id, "lease_seconds": self._lease_seconds}
         try:
