@@ -138,6 +138,9 @@ async def test_noting_a_use_drops_no_cache(engine: Engine, team: Team, books: Bo
     """A notification per use would make every call read its key again."""
     heard: asyncio.Queue[str] = asyncio.Queue()
     engine.listener.subscribe(heard.put_nowait)
+    books.rows("NOTIFY credits_changed, 'begin'")
+    while await heard.get() != "begin":  # what came before tells of the team's making
+        pass
     books.rows("UPDATE credits.virtual_keys SET last_used_at = now(), credits_used = 1, credits_held = 1")
     books.rows("NOTIFY credits_changed, 'end'")
     while (payload := await heard.get()) != "end":
