@@ -461,6 +461,15 @@ async def test_a_small_hold_behind_one_that_does_not_fit_is_held_all_the_same(ri
     assert rig.money(team) == (1, 0, Decimal("0.4"))
 
 
+async def test_amounts_finer_than_the_ledger_s_add_up_when_held_together(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team()
+    outcomes = await asyncio.gather(*(ledger.hold(hold_request(team, "0.00000000006")) for _ in range(3)))
+    assert rig.money(team) == (10, 0, 3 * SMALLEST)
+    calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
+    await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.00000000006")) for call_id in calls))
+    assert rig.money(team) == (10, 3 * SMALLEST, 0)
+
+
 async def test_a_locked_team_keeps_no_other_waiting(rig: Rig, ledger: Ledger) -> None:
     waiting, free = rig.team(), rig.team("beta")
     mine = await held(ledger, waiting, 1)

@@ -15,7 +15,7 @@
 -- was reserved, and `hold` must decide: also of those that come, in the order of n, after one of their team that does not fit.
 WITH wanted AS (
   SELECT * FROM json_to_recordset(%(calls)s::json) AS w(
-    n int, call_id uuid, team_id varchar, key_id uuid, job_id uuid, credits numeric, endpoint varchar, stream boolean,
+    n int, call_id uuid, team_id varchar, key_id uuid, job_id uuid, credits numeric(24,10), endpoint varchar, stream boolean,
     requested_model varchar, model_group_used varchar, model_alias varchar, pricing_input numeric, pricing_output numeric,
     purpose varchar, litellm_call_id varchar)
 ), account AS (
@@ -193,7 +193,7 @@ WITH wanted AS (
     model_alias varchar, resolved_model varchar, prompt_tokens int, completion_tokens int, total_tokens int, cached_tokens int,
     cache_write_tokens int, reasoning_tokens int, audio_input_tokens int, audio_output_tokens int, units jsonb,
     pricing_input numeric, pricing_output numeric, pricing_rates jsonb, cost_usd numeric, provider_cost_usd numeric,
-    credits numeric, latency_ms int, time_to_first_token_ms int, request_data jsonb, response_data jsonb, error jsonb,
+    credits numeric(24,10), latency_ms int, time_to_first_token_ms int, request_data jsonb, response_data jsonb, error jsonb,
     reason varchar)
 ), account AS (
   SELECT * FROM credits.team_credits WHERE team_id = ANY (ARRAY(SELECT team_id FROM wanted)) ORDER BY team_id FOR UPDATE
