@@ -49,11 +49,6 @@ def dumps(value: object) -> bytes:
     return orjson.dumps(value, default=_default, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
-def written(body: bytes) -> object:
-    """JSON that stands already, for `dumps` to put it into other JSON as it is."""
-    return orjson.Fragment(body)
-
-
 def loads(body: bytes | str) -> Any:
     """Parse JSON; numbers with a fraction or exponent become `Decimal`, never float.
 

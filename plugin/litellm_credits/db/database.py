@@ -1,13 +1,14 @@
-"""The pool of connections, and the two ways to use it: one statement by itself, or a transaction.
+"""The pool of connections, and the ways to use it: one statement by itself, several at once, or a transaction.
 
-A statement by itself is its own transaction and one round trip. Every failure to reach a database that can be written
-becomes `LedgerUnavailable`; a deadlock or serialization failure is tried again, since PostgreSQL has undone it.
+A statement by itself is its own transaction and one round trip; so are several at once. Every failure to reach a database
+that can be written becomes `LedgerUnavailable`; a deadlock or serialization failure is tried again, since PostgreSQL has
+undone it.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from decimal import Decimal
@@ -19,6 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from litellm_credits.db.pipeline import Pipelines, Step
 from litellm_credits.db.queries import Query
 from litellm_credits.errors import LedgerUnavailable
 
@@ -81,6 +83,7 @@ class Database:
     def __init__(self, conninfo: str, *, pool_size: int, timeout_seconds: float, prepare: bool) -> None:
         self.conninfo = conninfo
         self._timeout_seconds = timeout_seconds
+        self._pipelines = Pipelines(prepare=prepare)
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             conninfo,
             min_size=1,
@@ -137,6 +140,22 @@ class Database:
         """As `all`, and return the first row, if any."""
         rows = await self.all(query, params)
         return rows[0] if rows else None
+
+    async def together(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Run several statements at once, all or nothing, and return the rows of each, within `timeout_seconds`.
+
+        Raises:
+            psycopg.Error: of the first that failed; nothing was done.
+            LedgerUnavailable: the outcome is unknown.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self._connection() as connection, asyncio.timeout(self._timeout_seconds):
+                    return await self._pipelines.run(connection, steps)
+            except (*_UNDONE, errors.InvalidSqlStatementName):
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -5,12 +5,14 @@ psycopg's `%(name)s`; there is no other templating.
 """
 
 import re
+from functools import cached_property
 from importlib.resources import files
 from types import SimpleNamespace
 
 _NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
 _COMMENTS = re.compile(rb"^[ ]*--.*$", re.MULTILINE)
 _INDENTATION = re.compile(rb"\n\s*")
+_PARAMETER = re.compile(rb"%\((\w+)\)s")
 
 
 class Query(bytes):
@@ -24,6 +26,17 @@ class Query(bytes):
         query.name = name
         query.reads = statement.startswith(b"SELECT")
         return query
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in the order in which they first occur."""
+        return tuple(dict.fromkeys(name.decode() for name in _PARAMETER.findall(self)))
+
+    @cached_property
+    def positional(self) -> bytes:
+        """The statement as the server knows it: `$1` for the first of `names`, and so on."""
+        numbers = {name.encode(): b"$%d" % number for number, name in enumerate(self.names, 1)}
+        return _PARAMETER.sub(lambda found: numbers[found[1]], self).replace(b"%%", b"%")
 
 
 def parse(text: bytes) -> dict[str, Query]:

@@ -1,7 +1,6 @@
-"""Many transitions in one statement: what comes while a statement is under way goes together in the next.
+"""Many transitions in one transaction: what comes while one is under way goes together in the next.
 
-A statement costs PostgreSQL and the driver nearly the same for ten calls as for one, and the calls of one team would only wait
-for each other's commit.
+The calls of one team would only wait for each other's commit, and a round trip costs the same for ten of them as for one.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from typing import Any, Generic, TypeVar
 _MOST_TOGETHER = 64
 _MOST_UNDER_WAY = 4
 _PATIENCE_SECONDS = 0.02
-"""How long a statement may keep all others waiting. One that waits for a lock takes longer, and must not hold up other teams."""
+"""How long a transaction may keep all others waiting. One that waits for a lock takes longer, and must not hold up others."""
 
 T = TypeVar("T")
 
@@ -38,6 +37,13 @@ class Coalescer(Generic[T]):
         self._waiting.append(item)
         if not self._prompt:
             self._start()
+
+    def discard(self, item: T) -> bool:
+        """Forget `item` if nothing has been done about it yet, and say so."""
+        if item not in self._waiting:
+            return False
+        self._waiting.remove(item)
+        return True
 
     async def idle(self) -> None:
         """Return when everything that was added has been worked on."""

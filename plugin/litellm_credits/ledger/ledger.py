@@ -11,8 +11,7 @@ import random
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,16 +19,16 @@ import psycopg
 from psycopg.errors import ForeignKeyViolation
 
 from litellm_credits.db.database import Database, Row, connection_lost
+from litellm_credits.db.pipeline import Step
 from litellm_credits.db.queries import load
 from litellm_credits.errors import LedgerUnavailable, NotFound
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
 from litellm_credits.ledger.coalescer import Coalescer
 from litellm_credits.ledger.statements import (
     expire_params,
-    hold_record,
+    hold_params,
     refused,
     settle_params,
-    settle_record,
     void_of_unknown,
     with_fewer_details,
 )
@@ -42,7 +41,7 @@ from litellm_credits.metrics import (
     SETTLES_LOST,
     UNCOLLECTED,
 )
-from litellm_credits.money import dumps, plain
+from litellm_credits.money import plain
 from litellm_credits.settings import Settings
 
 log = logging.getLogger("litellm_credits.ledger")
@@ -58,19 +57,13 @@ _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class _Hold:
-    """A hold to be tried the short way. `available`: what the team could be held for beside it; None: that way does not serve."""
+    """A hold to be tried together with others. `row`: what its statement says; None: nothing, so it must be tried by itself."""
 
     call_id: UUID
     request: HoldRequest
-    available: asyncio.Future[Decimal | None]
-
-    def answer(self, available: Decimal | None) -> None:
-        if not self.available.done():  # cancelled by its caller
-            self.available.set_result(available)
-
-    def fail(self, problem: Exception) -> None:
-        if not self.available.done():
-            self.available.set_exception(problem)
+    plain: bool
+    """Whether it is tried the short way, which says nothing of a hold that it does not serve."""
+    row: asyncio.Future[Row | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +87,8 @@ class Ledger:
         """The calls held here, and whether they were held the short way."""
         self._on_terms: set[str] = set()
         """Teams that the short way of holding served last in vain: what they hold depends on grants, jobs or keys."""
-        self._holds = Coalescer(self._hold_plain, team_of=lambda hold: hold.request.team_id)
-        self._settles = Coalescer(self._settle_plain, team_of=lambda write: write.ending.team_id)
+        self._holds = Coalescer(self._hold_together, team_of=lambda hold: hold.request.team_id)
+        self._settles = Coalescer(self._settle_together, team_of=lambda write: write.ending.team_id)
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
         self._repeating = asyncio.Lock()
@@ -123,23 +116,29 @@ class Ledger:
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
-        self._in_flight[call_id] = False
+        short_way = request.team_id not in self._on_terms
+        self._in_flight[call_id] = short_way
+        hold = _Hold(call_id, request, short_way, asyncio.get_running_loop().create_future())
+        self._holds.add(hold)
         try:
-            if request.team_id not in self._on_terms:
-                hold = _Hold(call_id, request, asyncio.get_running_loop().create_future())
-                self._holds.add(hold)
-                available = await hold.available
-                if available is not None:
-                    self._in_flight[call_id] = True
-                    return Held(call_id, request.credits, available)
-            row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
+            row = await asyncio.shield(hold.row)
+            if row is None:
+                self._in_flight[call_id] = short_way = False
+                row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
         except psycopg.Error:  # the database refused it: nothing is held
             self._in_flight.pop(call_id, None)
             raise
-        except BaseException:  # also cancelled: the outcome is unknown, so make sure that nothing stays held
-            self._write(void_of_unknown(call_id, request), unknown=request)
+        except (
+            BaseException
+        ):  # also cancelled: where it was sent the outcome is unknown, so make sure that nothing stays held
+            if self._holds.discard(hold):
+                self._in_flight.pop(call_id, None)
+            else:
+                self.in_background(self._undo(hold))
             raise
         assert row is not None
+        if short_way:
+            return Held(call_id, request.credits, row["available"])
         if row["on_terms"]:
             if len(self._on_terms) >= _MOST_REMEMBERED:
                 self._on_terms.clear()
@@ -152,22 +151,36 @@ class Ledger:
         HOLDS_REFUSED.labels(row["refusal"] or "team").inc()
         return refused(row, request)
 
-    async def _hold_plain(self, holds: list[_Hold]) -> None:
-        """Try these holds the short way, all in one statement."""
-        holds = [hold for hold in holds if not hold.available.cancelled()]
-        records = [hold_record(n, hold.call_id, hold.request) for n, hold in enumerate(holds)]
-        vouching = {"worker_id": self._worker_id, "lease_seconds": self._lease_seconds}
+    async def _undo(self, hold: _Hold) -> None:
+        """End a hold that nobody waits for any more, once those that went with it have what they asked for."""
+        with suppress(Exception):
+            await hold.row
+        self._write(void_of_unknown(hold.call_id, hold.request), unknown=hold.request)
+
+    async def _hold_together(self, holds: list[_Hold]) -> None:
+        """Try these holds in one transaction."""
+        rows: list[list[Row]] = [[] for _ in holds]
         try:
-            rows = await self._db.all(_SQL.hold_plain, {"calls": dumps(records).decode()} | vouching)
+            rows = await self._together(
+                [
+                    (_SQL.hold_plain if hold.plain else _SQL.hold, self._hold_params(hold.call_id, hold.request))
+                    for hold in holds
+                ]
+            )
         except (psycopg.Error, TypeError):  # of one of them: nothing is held, and each by itself finds out why
-            rows = []
+            pass
         except Exception as problem:
             for hold in holds:
-                hold.fail(problem)
+                hold.row.set_exception(problem)
             return
-        available = {row["n"]: row["available"] for row in rows}
-        for n, hold in enumerate(holds):
-            hold.answer(available.get(n))
+        for hold, said in zip(holds, rows, strict=True):
+            hold.row.set_result(said[0] if said else None)
+
+    async def _together(self, steps: list[Step]) -> list[list[Row]]:
+        """Do these, all or nothing, with the balances that they change locked before, in an order."""
+        lock = (_SQL.lock_accounts, {"team_ids": list({params["team_id"] for _, params in steps})})
+        _, *rows = await self._db.together([lock, *steps])
+        return rows
 
     async def rehearse(self, request: HoldRequest) -> Held | Short:
         """What `hold` would answer now. Nothing stays reserved.
@@ -186,12 +199,8 @@ class Ledger:
         return refused(row, request)
 
     def _hold_params(self, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
-        return asdict(request) | {
-            "call_id": call_id,
-            "worker_id": self._worker_id,
-            "lease_seconds": self._lease_seconds,
-            "aliases": list(request.aliases or (request.model_alias,)),
-        }
+        vouching = {"worker_id": self._worker_id, "lease_seconds": self._lease_seconds}
+        return hold_params(call_id, request) | vouching
 
     async def end(self, ending: Ending) -> Receipt | None:
         """Settle or void a call: charge, release the rest, write the ledger entry. Returns once that is durable (P4).
@@ -223,28 +232,34 @@ class Ledger:
 
     def _write(self, ending: Ending, *, unknown: HoldRequest | None = None) -> asyncio.Future[Receipt | None]:
         write = _Write(ending, asyncio.get_running_loop().create_future(), unknown)
-        if self._in_flight.get(ending.call_id):
+        if unknown is None and ending.call_id in self._in_flight:
             self._settles.add(write)
         else:
             self.in_background(self._write_once(write))
         return write.done
 
-    async def _settle_plain(self, writes: list[_Write]) -> None:
-        """End calls that were held the short way, all in one statement; what that cannot do, each by itself."""
+    async def _settle_together(self, writes: list[_Write]) -> None:
+        """End calls that were held here in one transaction; what cannot be ended so, each by itself."""
+        rows: list[list[Row]] = [[] for _ in writes]
         try:
-            records = [settle_record(n, write.ending) for n, write in enumerate(writes)]
-            rows = await self._db.all(_SQL.settle_plain, {"endings": dumps(records).decode()})
+            rows = await self._together(
+                [
+                    (
+                        _SQL.settle_plain if self._in_flight.get(write.ending.call_id) else _SQL.settle,
+                        settle_params(write.ending),
+                    )
+                    for write in writes
+                ]
+            )
         except LedgerUnavailable:
             for write in writes:
                 self._repeat_later(write)
             return
         except Exception:
             log.exception("%d calls could not be settled together; each is settled by itself", len(writes))
-            rows = []
-        found = {row["n"]: row for row in rows}
-        for n, write in enumerate(writes):
-            if n in found:
-                self._ended(write, found[n])
+        for write, said in zip(writes, rows, strict=True):
+            if said:
+                self._ended(write, said[0])
             else:
                 self.in_background(self._write_once(write))
 

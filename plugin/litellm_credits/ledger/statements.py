@@ -18,28 +18,16 @@ from litellm_credits.errors import (
     TooMuchHeld,
 )
 from litellm_credits.ledger.calls import Ending, HoldRequest, Short
-from litellm_credits.money import dumps, plain, written
+from litellm_credits.money import dumps, plain
 
-_HOLD_FIELDS = (
-    *(
-        "team_id",
-        "key_id",
-        "job_id",
-        "credits",
-        "endpoint",
-        "stream",
-        "requested_model",
-        "model_group_used",
-        "model_alias",
-    ),
-    *("pricing_input", "pricing_output", "purpose", "litellm_call_id"),
-)
+_HOLD_FIELDS = tuple(HoldRequest.__dataclass_fields__)
 _ENDING_FIELDS = tuple(Ending.__dataclass_fields__)
 
 
-def hold_record(n: int, call_id: UUID, request: HoldRequest) -> dict[str, Any]:
-    """What the statement hold_plain takes to hold for one of its calls so."""
-    return {"n": n, "call_id": call_id} | {name: getattr(request, name) for name in _HOLD_FIELDS}
+def hold_params(call_id: UUID, request: HoldRequest) -> dict[str, Any]:
+    """What the statements hold_plain, hold and forestall take to hold for a call so, beside who vouches for it."""
+    params = {name: getattr(request, name) for name in _HOLD_FIELDS}
+    return params | {"call_id": call_id, "aliases": list(request.aliases or (request.model_alias,))}
 
 
 def void_of_unknown(call_id: UUID, request: HoldRequest) -> Ending:
@@ -73,33 +61,17 @@ def with_fewer_details(ending: Ending) -> Ending | None:
     return None if money == ending else money
 
 
-def _facts(ending: Ending) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: getattr(ending, name) for name in _ENDING_FIELDS}
-    facts["status"] = "settled" if ending.basis else "voided"
-    facts["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
-    for name in ("units", "pricing_rates"):
-        facts[name] = facts[name] or None
-    return facts
-
-
-def settle_record(n: int, ending: Ending) -> dict[str, Any]:
-    """What the statement settle_plain takes to end one of its calls so."""
-    record = _facts(ending) | {"n": n}
-    for name in ("request_data", "response_data"):
-        if record[name] is not None:
-            record[name] = written(record[name])
-    return record
-
-
 def settle_params(ending: Ending) -> dict[str, Any]:
-    """What the statement settle takes to end a call so."""
-    params = _facts(ending)
+    """What the statements settle_plain and settle take to end a call so."""
+    params: dict[str, Any] = {name: getattr(ending, name) for name in _ENDING_FIELDS}
+    params["status"] = "settled" if ending.basis else "voided"
+    params["reason"] = f"call {ending.model_alias}: {ending.basis or 'voided'} {plain(ending.credits)}"
     for name in ("request_data", "response_data"):
         data = params[name]
         params[name] = None if data is None else Jsonb(data, dumps=_already_json)
     params["error"] = None if ending.error is None else Jsonb(ending.error)
     for name in ("units", "pricing_rates"):
-        params[name] = None if params[name] is None else Jsonb(params[name], dumps=dumps)
+        params[name] = Jsonb(params[name], dumps=dumps) if params[name] else None
     return params
 
 

@@ -1,4 +1,5 @@
--- The money. Each statement of a call is one transaction and one round trip; what is rarer is a transaction of several.
+-- The money. What comes together is one transaction and one round trip, of lock_accounts and a statement for each call; what is
+-- rarer is a statement by itself, or a transaction of several.
 -- Lock order everywhere: team_credits first, then jobs, virtual_keys, credit_grants, grant_draws, llm_calls. Every change of a
 -- balance starts with the lock on its team_credits row, so the statements of one team run one after the other and cannot deadlock.
 --   available = credits_allocated - credits_used - credits_held + overdraft_limit, never negative (P1);
@@ -9,57 +10,41 @@
 -- `status::text = 'held'` where a call is looked up by its id or job: with the enum, the planner takes the index of the held calls,
 -- which always looks tiny to it, and walks all that were held since the oldest snapshot (a backup's, say). So too with open jobs.
 
+-- name: lock_accounts
+-- The first step of what is done together: after it, every statement of the transaction sees what the locked rows are.
+SELECT FROM credits.team_credits WHERE team_id = ANY (%(team_ids)s::varchar[]) ORDER BY team_id FOR UPDATE;
+
 -- name: hold_plain
--- Reserve credits of the plain balances for calls of any number of teams and open their rows (P1, P2): the short way, for teams
--- without earmarked grants, keys without a limit, jobs without money. A row for each call that was held for; of the others nothing
--- was reserved, and `hold` must decide: also of those that come, in the order of n, after one of their team that does not fit.
-WITH wanted AS (
-  SELECT * FROM json_to_recordset(%(calls)s::json) AS w(
-    n int, call_id uuid, team_id varchar, key_id uuid, job_id uuid, credits numeric(24,10), endpoint varchar, stream boolean,
-    requested_model varchar, model_group_used varchar, model_alias varchar, pricing_input numeric, pricing_output numeric,
-    purpose varchar, litellm_call_id varchar)
-), account AS (
-  SELECT a.*, t.plan, a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
-    FROM credits.team_credits a JOIN credits.teams t USING (team_id)
-    JOIN credits.organizations o ON o.organization_id = t.organization_id
-   WHERE a.team_id = ANY (ARRAY(SELECT team_id FROM wanted)) AND t.status = 'active' AND o.status = 'active'
-   ORDER BY a.team_id FOR UPDATE OF a
-), plain AS (
-  SELECT w.*, account.available, account.credits_held, account.credits_remaining, account.calls_held, account.plan,
-         sum(w.credits) OVER team AS credits_so_far, row_number() OVER team AS calls_so_far
-    FROM wanted w JOIN account USING (team_id)
-    LEFT JOIN LATERAL (SELECT * FROM credits.jobs j WHERE j.job_id = w.job_id LIMIT 1) job ON true
-    LEFT JOIN LATERAL (SELECT * FROM credits.virtual_keys k WHERE k.key_id = w.key_id LIMIT 1) key ON true
-   WHERE account.credits_earmarked = 0 AND key.credit_limit IS NULL
-     AND (w.job_id IS NULL OR (job.team_id = w.team_id AND job.status IN ('pending', 'in_progress')
-                               AND coalesce(job.expires_at > now(), true) AND job.credit_cap IS NULL AND NOT job.calls_included))
-  WINDOW team AS (PARTITION BY w.team_id ORDER BY w.n)
-), held AS (
-  SELECT * FROM plain
-   WHERE credits_so_far <= available
-     AND coalesce(calls_held + calls_so_far <= (plan ->> 'max_calls_in_flight')::int, true)
-     AND coalesce(credits_held + credits_so_far <= (plan ->> 'max_held_share')::numeric * credits_remaining, true)
-), balance AS (
+-- Reserve credits of the plain balance for a call and open its row (P1, P2): the short way, after lock_accounts, for teams without
+-- earmarked grants, keys without a limit, jobs without money. No row: nothing was reserved, and `hold` must decide.
+WITH balance AS (
   UPDATE credits.team_credits a
-     SET credits_allocated = account.credits_allocated, credits_used = account.credits_used,
-         credits_remaining = account.credits_remaining, credits_held = account.credits_held + sums.credits,
-         overdraft_limit = account.overdraft_limit, credits_earmarked = account.credits_earmarked,
-         calls_held = account.calls_held + sums.calls
-    FROM account JOIN (SELECT team_id, sum(credits) AS credits, count(*) AS calls FROM held GROUP BY team_id) sums USING (team_id)
-   WHERE a.team_id = account.team_id
+     SET credits_held = a.credits_held + %(credits)s::numeric(24,10), calls_held = a.calls_held + 1
+    FROM credits.teams t JOIN credits.organizations o USING (organization_id)
+   WHERE a.team_id = %(team_id)s AND t.team_id = a.team_id AND t.status = 'active' AND o.status = 'active'
+     AND a.credits_earmarked = 0
+     AND a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit >= %(credits)s::numeric(24,10)
+     AND coalesce(a.calls_held < (t.plan ->> 'max_calls_in_flight')::int, true)
+     AND coalesce(a.credits_held + %(credits)s::numeric(24,10) <= (t.plan ->> 'max_held_share')::numeric * a.credits_remaining, true)
+     AND NOT EXISTS (SELECT FROM credits.virtual_keys k WHERE k.key_id = %(key_id)s AND k.credit_limit IS NOT NULL)
+     AND (%(job_id)s::uuid IS NULL OR EXISTS (
+       SELECT FROM credits.jobs j
+        WHERE j.job_id = %(job_id)s AND j.team_id = a.team_id AND j.status IN ('pending', 'in_progress')
+          AND coalesce(j.expires_at > now(), true) AND j.credit_cap IS NULL AND NOT j.calls_included))
+  RETURNING a.team_id, a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
 ), call AS (
   INSERT INTO credits.llm_calls (
     call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, requested_model, model_group_used,
     model_alias, pricing_input, pricing_output, credits_held, stream, worker_id, lease_until)
-  SELECT call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, 'held', requested_model, model_group_used,
-         model_alias, pricing_input, pricing_output, credits, stream, %(worker_id)s,
-         now() + make_interval(secs => %(lease_seconds)s)
-    FROM held
+  SELECT %(call_id)s::uuid, %(job_id)s, team_id, %(key_id)s, %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'held',
+         %(requested_model)s, %(model_group_used)s, %(model_alias)s, %(pricing_input)s::numeric, %(pricing_output)s::numeric,
+         %(credits)s::numeric(24,10), %(stream)s::boolean, %(worker_id)s::uuid, now() + make_interval(secs => %(lease_seconds)s)
+    FROM balance
 ), started AS (
   UPDATE credits.jobs SET status = 'in_progress', started_at = now()
-   WHERE job_id = ANY (ARRAY(SELECT job_id FROM held WHERE job_id IS NOT NULL)) AND status::text = 'pending'
+    FROM balance WHERE job_id = %(job_id)s AND status::text = 'pending'
 )
-SELECT n, available - credits_so_far AS available FROM held;
+SELECT available FROM balance;
 
 -- name: hold
 -- Reserve credits for a call, all or nothing, and open its row (P1, P2). They come from what its job holds, where that has a cap;
@@ -104,7 +89,7 @@ WITH account AS (
          CASE WHEN purse.job_id IS NULL THEN plain ELSE purse.credits_held - (SELECT coalesce(sum(credits_held), 0) FROM drawn) END
     FROM account LEFT JOIN purse ON true
 ), wanted AS (
-  SELECT CASE WHEN EXISTS (SELECT FROM job WHERE calls_included) THEN 0 ELSE %(credits)s END AS credits
+  SELECT CASE WHEN EXISTS (SELECT FROM job WHERE calls_included) THEN 0 ELSE %(credits)s::numeric(24,10) END AS credits
 ), portion AS (
   SELECT grant_id, free, least(free, greatest(0, wanted.credits - earlier)) AS credits
     FROM (SELECT grant_id, free, coalesce(sum(free) OVER (ORDER BY priority, coalesce(expires_at, 'infinity'), created_at, grant_id
@@ -137,9 +122,9 @@ WITH account AS (
     call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, requested_model, model_group_used,
     model_alias, pricing_input, pricing_output, credits_held, stream, worker_id, lease_until,
     earmarked, drawn_on_job, counted_on_key)
-  SELECT %(call_id)s, %(job_id)s, team_id, %(key_id)s, %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'held',
-    %(requested_model)s, %(model_group_used)s, %(model_alias)s, %(pricing_input)s, %(pricing_output)s, d.credits,
-    %(stream)s, %(worker_id)s, now() + make_interval(secs => %(lease_seconds)s), d.earmarked > 0, d.on_job, d.on_key
+  SELECT %(call_id)s::uuid, %(job_id)s, team_id, %(key_id)s, %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'held',
+    %(requested_model)s, %(model_group_used)s, %(model_alias)s, %(pricing_input)s::numeric, %(pricing_output)s::numeric, d.credits,
+    %(stream)s::boolean, %(worker_id)s::uuid, now() + make_interval(secs => %(lease_seconds)s), d.earmarked > 0, d.on_job, d.on_key
     FROM balance JOIN decision d USING (team_id)
 ), draw AS (
   INSERT INTO credits.grant_draws (holder_id, grant_id, credits_held)
@@ -184,58 +169,38 @@ SELECT %(call_id)s, (SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s F
 ON CONFLICT (call_id) DO NOTHING;
 
 -- name: settle_plain
--- End the holds of calls of any number of teams, each once, the short way: charge no more than was held of the plain balance,
--- release the rest, write the ledger entries (P3, P4). A row for each call that was ended; of the others nothing was changed, and
--- `settle` must decide.
-WITH wanted AS (
-  SELECT * FROM json_to_recordset(%(endings)s::json) AS w(
-    n int, call_id uuid, team_id varchar, status credits.call_status, basis credits.call_basis, policy varchar, flags text[],
-    model_alias varchar, resolved_model varchar, prompt_tokens int, completion_tokens int, total_tokens int, cached_tokens int,
-    cache_write_tokens int, reasoning_tokens int, audio_input_tokens int, audio_output_tokens int, units jsonb,
-    pricing_input numeric, pricing_output numeric, pricing_rates jsonb, cost_usd numeric, provider_cost_usd numeric,
-    credits numeric(24,10), latency_ms int, time_to_first_token_ms int, request_data jsonb, response_data jsonb, error jsonb,
-    reason varchar)
-), account AS (
-  SELECT * FROM credits.team_credits WHERE team_id = ANY (ARRAY(SELECT team_id FROM wanted)) ORDER BY team_id FOR UPDATE
-), call AS (
-  UPDATE credits.llm_calls c
-     SET status = w.status, basis = w.basis, policy = w.policy, flags = c.flags || w.flags,
-         model_alias = w.model_alias, resolved_model = w.resolved_model,
-         prompt_tokens = w.prompt_tokens, completion_tokens = w.completion_tokens, total_tokens = w.total_tokens,
-         cached_tokens = w.cached_tokens, cache_write_tokens = w.cache_write_tokens, reasoning_tokens = w.reasoning_tokens,
-         audio_input_tokens = w.audio_input_tokens, audio_output_tokens = w.audio_output_tokens, units = w.units,
-         pricing_input = w.pricing_input, pricing_output = w.pricing_output, pricing_rates = w.pricing_rates,
-         cost_usd = w.cost_usd, provider_cost_usd = w.provider_cost_usd, credits_charged = w.credits,
-         latency_ms = w.latency_ms, time_to_first_token_ms = w.time_to_first_token_ms,
-         request_data = w.request_data, response_data = w.response_data, error = w.error, settled_at = now()
-    FROM wanted w JOIN account USING (team_id)
-   WHERE c.call_id = w.call_id AND c.team_id = w.team_id AND c.status::text = 'held' AND c.credits_held >= w.credits
-     AND NOT c.earmarked AND NOT c.drawn_on_job AND NOT c.counted_on_key
-  RETURNING w.n, w.reason, c.call_id, c.team_id, c.job_id, c.credits_held, c.credits_charged, c.credits_uncollected, c.flags
-), ended AS (
-  SELECT call.*, account.account_id, account.organization_id,
-         account.credits_remaining - sum(call.credits_charged) OVER team AS credits_remaining,
-         account.credits_allocated - account.credits_used - account.credits_held + account.overdraft_limit
-           + sum(call.credits_held - call.credits_charged) OVER team AS available
-    FROM call JOIN account USING (team_id)
-  WINDOW team AS (PARTITION BY call.team_id ORDER BY call.n)
+-- End the hold of a call once, the short way, after lock_accounts: charge no more than was held of the plain balance, release the
+-- rest, write the ledger entry (P3, P4). No row: nothing was changed, and `settle` must decide.
+WITH call AS (
+  UPDATE credits.llm_calls
+     SET status = %(status)s, basis = %(basis)s, policy = %(policy)s, flags = flags || %(flags)s::text[],
+         model_alias = %(model_alias)s, resolved_model = %(resolved_model)s,
+         prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s, total_tokens = %(total_tokens)s,
+         cached_tokens = %(cached_tokens)s, cache_write_tokens = %(cache_write_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
+         audio_input_tokens = %(audio_input_tokens)s, audio_output_tokens = %(audio_output_tokens)s, units = %(units)s,
+         pricing_input = %(pricing_input)s, pricing_output = %(pricing_output)s, pricing_rates = %(pricing_rates)s,
+         cost_usd = %(cost_usd)s, provider_cost_usd = %(provider_cost_usd)s, credits_charged = %(credits)s::numeric(24,10),
+         latency_ms = %(latency_ms)s, time_to_first_token_ms = %(time_to_first_token_ms)s,
+         request_data = %(request_data)s, response_data = %(response_data)s, error = %(error)s, settled_at = now()
+   WHERE call_id = %(call_id)s AND team_id = %(team_id)s AND status::text = 'held' AND credits_held >= %(credits)s::numeric(24,10)
+     AND NOT earmarked AND NOT drawn_on_job AND NOT counted_on_key
+  RETURNING call_id, team_id, job_id, credits_held, credits_charged, credits_uncollected, flags
 ), balance AS (
   UPDATE credits.team_credits a
-     SET credits_allocated = account.credits_allocated, credits_used = account.credits_used + sums.charged,
-         credits_remaining = account.credits_remaining - sums.charged, credits_held = account.credits_held - sums.held,
-         overdraft_limit = account.overdraft_limit, credits_earmarked = account.credits_earmarked,
-         calls_held = account.calls_held - sums.calls, updated_at = now()
-    FROM account JOIN (SELECT team_id, sum(credits_charged) AS charged, sum(credits_held) AS held, count(*) AS calls
-                         FROM call GROUP BY team_id) sums USING (team_id)
-   WHERE a.team_id = account.team_id
+     SET credits_used = a.credits_used + call.credits_charged, credits_remaining = a.credits_remaining - call.credits_charged,
+         credits_held = a.credits_held - call.credits_held, calls_held = a.calls_held - 1, updated_at = now()
+    FROM call WHERE a.team_id = call.team_id
+  RETURNING a.account_id, a.team_id, a.organization_id, a.credits_remaining,
+            a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
 ), entry AS (
   INSERT INTO credits.credit_transactions (
     account_id, team_id, organization_id, job_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
-  SELECT account_id, team_id, organization_id, job_id, call_id, 'charge', -credits_charged, credits_remaining + credits_charged,
-         credits_remaining, reason
-    FROM ended WHERE credits_charged <> 0 ORDER BY n
+  SELECT balance.account_id, balance.team_id, balance.organization_id, call.job_id, call.call_id, 'charge', -call.credits_charged,
+         balance.credits_remaining + call.credits_charged, balance.credits_remaining, %(reason)s
+    FROM call, balance WHERE call.credits_charged <> 0
 )
-SELECT n, credits_charged, credits_uncollected, flags, credits_remaining, available FROM ended;
+SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credits_remaining, balance.available
+  FROM call, balance;
 
 -- name: settle
 -- End a hold once: charge, release the rest, write the ledger entry (P3, P4). Status settled or voided; or expired, for a hold that
@@ -251,7 +216,7 @@ WITH account AS (
          c.earmarked, c.drawn_on_job, c.counted_on_key,
          CASE WHEN c.status = 'held' THEN c.credits_held ELSE 0 END AS held,
          CASE WHEN c.job_id IS NOT NULL AND EXISTS (SELECT FROM credits.jobs j WHERE j.job_id = c.job_id AND j.calls_included)
-              THEN 0 ELSE %(credits)s END AS cost
+              THEN 0 ELSE %(credits)s::numeric(24,10) END AS cost
     FROM credits.llm_calls c JOIN account USING (team_id)
    WHERE c.call_id = %(call_id)s
      AND CASE WHEN %(status)s::credits.call_status = 'expired' THEN c.status = 'held' AND c.lease_until < now()
