@@ -1,5 +1,6 @@
 """What stands in a provider's answer, which may be of mappings, of LiteLLM's models, or of any other objects."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +16,15 @@ def field(holder: object, *names: str) -> Any:
         else:
             holder = getattr(holder, name, None)
     return holder
+
+
+def contents(holder: object) -> Mapping[str, Any]:
+    """What a mapping or an object holds, by name."""
+    if isinstance(holder, dict):
+        return holder
+    own: dict[str, Any] = getattr(holder, "__dict__", {})
+    more = holder.__pydantic_extra__ if isinstance(holder, BaseModel) else None
+    return own | more if more else own
 
 
 def _of_model(holder: BaseModel, name: str) -> Any:

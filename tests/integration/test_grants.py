@@ -176,6 +176,23 @@ async def test_concurrent_holds_share_grants_and_balance_exactly(rig: Rig, ledge
     assert balance(rig, team) == (Decimal("2.3"), Decimal("1.75"), 0)
 
 
+async def test_calls_that_grants_pay_go_together_as_all_others(rig: Rig, ledger: Ledger, grants: Grants) -> None:
+    teams = [rig.team(f"team-{n}", credits=1) for n in range(2)]
+    for team in teams:
+        await give(grants, team, "0.5", expires_at=TOMORROW)
+        await held(ledger, team, 0)  # from now on it is known that grants pay for its calls
+    outcomes = await asyncio.gather(*(ledger.hold(hold_request(team, "0.4")) for team in teams * 4))
+    calls = [outcome.call_id for outcome in outcomes if isinstance(outcome, Held)]
+    assert len(calls) == 6, "three of each fit"
+    in_flight = "SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls WHERE call_id = ANY(%s)"
+    assert rig.row(in_flight, calls)["n"] == 1
+    teams_of_calls = [team for outcome, team in zip(outcomes, teams * 4, strict=True) if isinstance(outcome, Held)]
+    ends = (ledger.end(settle_of(call, team, "0.3")) for call, team in zip(calls, teams_of_calls, strict=True))
+    assert None not in await asyncio.gather(*ends)
+    assert rig.row(in_flight, calls)["n"] == 1
+    assert [balance(rig, team) for team in teams] == [(Decimal("1.5"), Decimal("0.9"), 0)] * 2
+
+
 async def test_grant_that_comes_while_a_hold_waits_is_not_taken_for_the_plain_balance(
     rig: Rig, ledger: Ledger, grants: Grants
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from litellm_credits.attributes import field
+from litellm_credits.attributes import contents, field
 
 
 class Answer(BaseModel):
@@ -55,3 +55,19 @@ def test_mappings_objects_and_models_are_read_alike(holder: Any) -> None:
 @pytest.mark.parametrize("holder", [None, 1, "text", [1]])
 def test_of_anything_else_nothing_is_said(holder: object) -> None:
     assert field(holder, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("holder", "held"),
+    [
+        ({"a": 1}, {"a": 1}),
+        (answer(), {"stated": 7, "more": 8}),
+        (Answer(), {"stated": 7, "taken": None}),
+        (SimpleNamespace(a=1), {"a": 1}),
+        (None, {}),
+        ("text", {}),
+        (7, {}),
+    ],
+)
+def test_contents_of_mappings_models_and_anything_else(holder: object, held: dict[str, Any]) -> None:
+    assert contents(holder) == held

@@ -34,21 +34,21 @@ class Pipelines:
         """
         pg = connection.pgconn
         values = Transformer(connection)
+        given = [_given(values, query, params) for query, params in steps]
         prepared = self._prepared.setdefault(connection, set())
         preparing: list[Query | None] = []
         """Of each result to come: the statement that it says is prepared; None: it is a step's own."""
         pg.enter_pipeline_mode()
         try:
-            for query, params in steps:
-                given = values.dump_sequence([params[name] for name in query.names], [PyFormat.TEXT] * len(query.names))
-                if self._prepare:
+            for (query, _), texts in zip(steps, given, strict=True):
+                if not self._prepare:
+                    pg.send_query_params(query.positional, texts)
+                else:
                     name = query.name.encode()
                     if query not in prepared and query not in preparing:
                         pg.send_prepare(name, query.positional)
                         preparing.append(query)
-                    pg.send_query_prepared(name, given)
-                else:
-                    pg.send_query_params(query.positional, given)
+                    pg.send_query_prepared(name, texts)
                 preparing.append(None)
             pg.pipeline_sync()
             results = await connection.wait(_received(pg))
@@ -67,6 +67,10 @@ class Pipelines:
             else:
                 rows.append(_rows(values, result))
         return rows
+
+
+def _given(values: abc.Transformer, query: Query, params: Mapping[str, object]) -> Sequence[abc.Buffer | None]:
+    return values.dump_sequence([params[name] for name in query.names], [PyFormat.TEXT] * len(query.names))
 
 
 def _received(pg: pq.abc.PGconn) -> abc.PQGen[list[pq.abc.PGresult]]:

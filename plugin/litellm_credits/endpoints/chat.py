@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeGuard
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatFields
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionFields
 
-from litellm_credits.attributes import field
+from litellm_credits.attributes import contents, field
 from litellm_credits.endpoints.endpoint import Demand, Endpoint, Reader
 from litellm_credits.endpoints.reading import (
     MOST_OUTPUT_TOKENS,
@@ -79,7 +79,7 @@ class _ChunkReader(Reader):
     def feed(self, chunk: Any) -> None:
         text = self._written(chunk)
         self.text += text
-        usage = getattr(chunk, "usage", None)
+        usage = field(chunk, "usage")
         self.only_usage = usage is not None and not text and not any(one.finish_reason for one in chunk.choices)
         if usage is not None:
             self.stated, self.model, self.id = usage, getattr(chunk, "model", None), getattr(chunk, "id", None)
@@ -198,17 +198,12 @@ def _written(choices: object) -> list[str]:
     """The text that an answer's choices (or a chunk's) hold: contents, reasoning, refusals and tool calls."""
     found: list[str] = []
     for choice in listed(choices):
-        part = field(choice, "delta") or field(choice, "message")
-        if part is None:
-            continue
-        for name in _WRITTEN:
-            text = field(part, name)
-            if text:
-                found.append(text if isinstance(text, str) else str(text))
-        functions = [field(tool, "function") for tool in listed(field(part, "tool_calls"))]
-        for function in (*functions, field(part, "function_call")):
-            found += [str(text) for name in ("name", "arguments") if (text := field(function, name))]
-        spoken = field(part, "audio", "transcript")
-        if spoken:
-            found.append(str(spoken))
+        of_choice = contents(choice)
+        part = contents(of_choice.get("delta") or of_choice.get("message"))
+        said = [part.get(name) for name in _WRITTEN]
+        functions = [field(tool, "function") for tool in listed(part.get("tool_calls"))]
+        for function in (*functions, part.get("function_call")):
+            said += [contents(function).get(name) for name in ("name", "arguments")]
+        said.append(field(part.get("audio"), "transcript"))
+        found += [text if isinstance(text, str) else str(text) for text in said if text]
     return found

@@ -69,7 +69,7 @@ def streamed_answer(call: Call) -> Answer:
     if hasattr(stated, "cost"):
         del stated.cost  # the provider's price of the call is the operator's business
     kept = _kept_chunks(call)
-    estimated = bool(kept) and kept[-1].id == reader.id and all(getattr(one, "usage", None) is None for one in kept)
+    estimated = bool(kept) and kept[-1].id == reader.id and all(field(one, "usage") is None for one in kept)
     usage = Usage.parse(stated)
     return Answer(
         usage=usage,

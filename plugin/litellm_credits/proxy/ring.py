@@ -18,6 +18,7 @@ from litellm_credits.metrics import ENDED_BY_RING
 from litellm_credits.money import plain
 from litellm_credits.proxy.answers import partial_answer, whole_answer
 from litellm_credits.proxy.call import CURRENT, Call
+from litellm_credits.proxy.heap import Heap
 from litellm_credits.proxy.incoming import checked
 from litellm_credits.proxy.listing import ModelListing
 from litellm_credits.proxy.quotes import Quotes
@@ -69,6 +70,7 @@ class Ring:
         self._listing = listing
         self._quotes = quotes
         self._max_body_bytes = max_body_bytes
+        self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,6 +100,8 @@ class Ring:
             if call.open:
                 self._abandon(call)
             CURRENT.reset(token)
+            if call.held is not None:
+                self._heap.served()
 
     def _abandon(self, call: Call) -> None:
         """The request is over, and no hook has ended its call: its client has gone, or LiteLLM forgot it."""
