@@ -99,6 +99,7 @@ class Ring:
         finally:
             if call.open:
                 self._abandon(call)
+            call.settling = call.refusal = None  # they hold the call: circles, left to the garbage collector
             CURRENT.reset(token)
             if call.held is not None:
                 self._heap.served()
