@@ -1,4 +1,4 @@
-"""What the plugin costs a worker besides time: memory."""
+"""What the plugin costs a worker besides time: memory. And what its routes are to LiteLLM's."""
 
 import shutil
 from collections.abc import Iterator
@@ -44,3 +44,22 @@ def test_a_call_that_is_over_is_not_left_to_the_garbage_collector(
             assert http.post("/v1/chat/completions", json=body).status_code == status
 
     wait_until(lambda: gateway.call("GET", "/witness")["calls"] < FEW, seconds=10, what="the end of most calls")
+
+
+def test_our_routes_are_asked_before_litellms(gateway: Gateway, team: Team) -> None:
+    """FastAPI builds LiteLLM's routes as it compares requests with them, and all of them take 15 MB."""
+    gateway.call("GET", "/api/health")
+    gateway.call("GET", f"/api/teams/{team.team_id}")
+    assert gateway.admin.get("/api/nowhere").json()["error"]["code"] == "route_not_found"
+    assert gateway.admin.get("/nowhere").status_code == 404
+
+    passed_by = gateway.call("GET", "/witness")["passed_by"]
+    assert "/nowhere" in passed_by
+    assert [path for path in passed_by if path.startswith("/api/")] == []
+
+
+def test_litellms_own_routes_under_api_are_litellms(gateway: Gateway, team: Team) -> None:
+    assert gateway.call("GET", "/api/plugins") == []
+    assert gateway.admin.post("/api/event_logging/batch", json={}).status_code == 200
+    with team.http() as http:
+        assert http.get("/api/plugins").json()["error"]["code"] == "route_not_metered"

@@ -23,6 +23,7 @@ from litellm_credits.endpoints.documents import PassThrough
 from litellm_credits.engine import Engine
 from litellm_credits.errors import StartupRefused
 from litellm_credits.proxy.admission import Admissions
+from litellm_credits.proxy.api import Api
 from litellm_credits.proxy.configuration import check
 from litellm_credits.proxy.counting import TokenCounts
 from litellm_credits.proxy.create_and_call import CreateAndCall
@@ -94,7 +95,7 @@ def _install(engine: Engine, chosen: Settings, opened: Mapping[str, Decimal]) ->
     table = Table(Route(path, Access.PRICED, _PASS_THROUGH_METHODS, PassThrough.name) for path in opened)
     hooks = CreditsHooks(engine, admissions, settlements)
     app = proxy_server.app
-    app.mount("/api", create_api(engine))
+    app.router.routes.insert(0, Api(create_api(engine), table))
     ring = Ring(
         app.middleware_stack or app.build_middleware_stack(),
         table,
