@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
@@ -22,13 +23,22 @@ LOCK = Query("lock", b"LOCK TABLE notes")
 WHO = Query("who", b"SELECT pg_backend_pid() AS pid")
 
 
+@asynccontextmanager
+async def opened(url: str, *, prepare: bool, timeout_seconds: float = 30) -> AsyncIterator[Database]:
+    """A database of which one connection is used."""
+    db = Database(url, pool_size=1, timeout_seconds=timeout_seconds, prepare=prepare)
+    await db.open()
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
 @pytest.fixture(params=[True, False], ids=["prepared", "unprepared"])
 async def db(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Database]:
-    db = Database(database_url, pool_size=1, timeout_seconds=30, prepare=request.param)
-    await db.open()
-    await db.all(Query("create", b"CREATE TABLE notes (n int)"))
-    yield db
-    await db.close()
+    async with opened(database_url, prepare=request.param) as db:
+        await db.all(Query("create", b"CREATE TABLE notes (n int)"))
+        yield db
 
 
 async def pid(db: Database) -> int:
@@ -90,15 +100,13 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown_and_the_next_
 
 
 async def test_a_step_that_waits_too_long_is_called_off(db: Database, database_url: str) -> None:
-    hasty = Database(database_url, pool_size=1, timeout_seconds=0.2, prepare=True)
-    await hasty.open()
-    with psycopg.connect(database_url) as other:
-        other.execute("LOCK TABLE notes")
-        with pytest.raises(LedgerUnavailable):
-            await hasty.together([(NOTE, {"n": 1})])
-        await eventually(lambda: _waiting(database_url) == 0)
-    assert await hasty.together([(NOTES, {"least": 0})]) == [[]]
-    await hasty.close()
+    async with opened(database_url, prepare=True, timeout_seconds=0.2) as hasty:
+        with psycopg.connect(database_url) as other:
+            other.execute("LOCK TABLE notes")
+            with pytest.raises(LedgerUnavailable):
+                await hasty.together([(NOTE, {"n": 1})])
+            await eventually(lambda: _waiting(database_url) == 0)
+        assert await hasty.together([(NOTES, {"least": 0})]) == [[]]
 
 
 async def test_who_is_cancelled_leaves_nothing_behind(db: Database, database_url: str) -> None:
