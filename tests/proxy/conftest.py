@@ -1,6 +1,7 @@
 """The real proxy, two worker processes, the shipped configuration, and a provider that misbehaves on demand."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,11 +180,23 @@ def provider_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the proxy's other plugin notes what LiteLLM logs (journal.py)."""
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="session")
 def gateway(
-    session_database_url: str, provider_url: str, tmp_path_factory: pytest.TempPathFactory
+    session_database_url: str, provider_url: str, journal: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     """One proxy with two workers for most tests of this folder."""
-    with running_gateway(tmp_path_factory.mktemp("gateway"), session_database_url, provider_url) as gateway:
+    folder = tmp_path_factory.mktemp("gateway")
+    shutil.copy(HERE / "journal.py", folder)
+    callbacks = {"callbacks": ["litellm_credits.proxy.plugin.credits", "journal.journal"]}
+    env = {"JOURNAL": str(journal)}
+    with running_gateway(folder, session_database_url, provider_url, env=env, litellm_settings=callbacks) as gateway:
         yield gateway
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -298,6 +299,14 @@ def test_a_provider_that_refuses_the_operators_key_is_not_taken_for_the_teams(
         seen = http.get(f"/api/teams/{buyer.team_id}/calls").text
     assert "upstream says" not in response.text + seen
     buyer.check_books()
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"moderations"}))  # LiteLLM logs none of those
+def test_litellm_logs_each_success_once(buyer: Team, journal: Path, name: str) -> None:
+    answer = Sent(buyer, CASES[name], "ok")()
+    success = f"success {answer.headers['x-litellm-call-id']}"
+    wait_until(lambda: success in journal.read_text().splitlines(), what="the success in the journal")
+    assert journal.read_text().splitlines().count(success) == 1
 
 
 def test_a_target_of_an_opened_route_that_refuses_the_operators_key(buyer: Team) -> None:

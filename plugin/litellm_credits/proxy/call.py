@@ -23,6 +23,7 @@ from litellm_credits.pricing.plan import Plan
 from litellm_credits.pricing.usage import Unit, Usage
 from litellm_credits.proxy.deployments import Deployment
 from litellm_credits.proxy.routes import Access, Match
+from litellm_credits.proxy.success_log import SuccessLog
 from litellm_credits.tenancy.keys import sent_key
 from litellm_credits.tenancy.principals import Admin, Principal
 
@@ -101,6 +102,7 @@ class Call:
     stream: Any = None
     """LiteLLM's own stream of the answer, which keeps the provider's chunks and knows where they come from."""
     refusal: CreditsError | None = None
+    success_log: SuccessLog | None = None
 
     @property
     def key(self) -> str | None:

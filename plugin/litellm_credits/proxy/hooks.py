@@ -32,6 +32,7 @@ from litellm_credits.proxy.call import CURRENT, Call
 from litellm_credits.proxy.idempotency import note_call
 from litellm_credits.proxy.refusal import refuse
 from litellm_credits.proxy.settlement import Answer, Settlements
+from litellm_credits.proxy.success_log import SuccessLog
 from litellm_credits.tenancy.principals import Admin, Principal
 
 log = logging.getLogger("litellm_credits.proxy")
@@ -70,6 +71,7 @@ class CreditsHooks(CustomLogger):
                 raise RouteNotMetered(method="", path=call_type, reason="nobody was authenticated for it")
             await self._admissions.admit(call, call.caller, endpoint, data)
             await note_call(self._engine.idempotency_keys, call)
+            _hold_log_back(call, data)
         except TeamSuspended as error:  # by the hold, which a pause stops as well
             raise refuse(await why_stopped(self._engine.authenticator, call, error)) from None
         except CreditsError as error:
@@ -106,6 +108,8 @@ class CreditsHooks(CustomLogger):
     ) -> None:
         """An unstreamed answer, before it leaves. The ring waits for its settle, while LiteLLM makes a response of it."""
         call = CURRENT.get()
+        if call is not None and call.success_log is not None:
+            call.success_log.hold_back()
         if call is not None and call.open:
             self._settlements.begin(call, whole_answer(call, response))
             for _ in range(_TURNS_TO_LEDGER):
@@ -176,6 +180,8 @@ class CreditsHooks(CustomLogger):
         call = CURRENT.get()
         if call is None or call.held is None:
             return
+        if call.success_log is not None:
+            call.success_log.drop()
         error = _told(call, original_exception)
         if call.open:
             await self._end_failed(call, error)
@@ -190,6 +196,12 @@ class CreditsHooks(CustomLogger):
             await self._settlements.settle(call, replace(answer, flags=("failed_after_answer",), error=error))
         else:
             await self._settlements.void(call, error)
+
+
+def _hold_log_back(call: Call, request: dict[str, Any]) -> None:
+    logging = request.get("litellm_logging_obj")
+    if logging is not None and call.admission is not None and not call.admission.stream and call.success_log is None:
+        call.success_log = SuccessLog(logging)
 
 
 def _told(call: Call, error: Exception) -> Exception:

@@ -101,6 +101,8 @@ class Ring:
                 self._abandon(call)
             call.settling = call.refusal = None  # they hold the call: circles, left to the garbage collector
             CURRENT.reset(token)
+            if call.success_log is not None:
+                call.success_log.start()
             if call.held is not None:
                 self._heap.served()
 
