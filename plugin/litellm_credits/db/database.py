@@ -152,7 +152,7 @@ class Database:
             try:
                 async with self._connection() as connection, asyncio.timeout(self._timeout_seconds):
                     return await self._pipelines.run(connection, steps)
-            except (*_UNDONE, errors.InvalidSqlStatementName):
+            except _UNDONE:
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")

@@ -32,10 +32,19 @@ class Pipelines:
         Raises:
             psycopg.Error: of the first step that failed; nothing was done. OperationalError: the outcome is unknown.
         """
+        prepared = self._prepared.setdefault(connection, set())
+        try:
+            return await self._run(connection, steps, prepared)
+        except errors.InvalidSqlStatementName:  # psycopg, or a pooler, has dropped what was prepared
+            prepared.clear()
+            return await self._run(connection, steps, prepared)
+
+    async def _run(
+        self, connection: AsyncConnection[Any], steps: Sequence[Step], prepared: set[Query]
+    ) -> list[list[dict[str, Any]]]:
         pg = connection.pgconn
         values = Transformer(connection)
         given = [_given(values, query, params) for query, params in steps]
-        prepared = self._prepared.setdefault(connection, set())
         preparing: list[Query | None] = []
         """Of each result to come: the statement that it says is prepared; None: it is a step's own."""
         pg.enter_pipeline_mode()
@@ -59,9 +68,7 @@ class Pipelines:
         rows: list[list[dict[str, Any]]] = []
         for query_prepared, result in zip(preparing, results, strict=True):
             if result.status in _FAILED:
-                if isinstance(problem := psycopg.errors.error_from_result(result), errors.InvalidSqlStatementName):
-                    prepared.clear()  # psycopg, or a pooler, has dropped them all
-                raise problem
+                raise errors.error_from_result(result)
             if query_prepared is not None:
                 prepared.add(query_prepared)
             else:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 
-_MOST_TOGETHER = 64
+_MOST_TOGETHER = 8
+_PROMPT_AT_ONCE = 2
+"""So that PostgreSQL has something to do while the worker sends, and the other way round."""
+
 _MOST_UNDER_WAY = 4
 _PATIENCE_SECONDS = 0.02
 """How long a transaction may keep all others waiting. One that waits for a lock takes longer, and must not hold up others."""
@@ -35,8 +38,7 @@ class Coalescer(Generic[T]):
     def add(self, item: T) -> None:
         """Have `item` worked on, soon."""
         self._waiting.append(item)
-        if not self._prompt:
-            self._start()
+        self._start()
 
     def discard(self, item: T) -> bool:
         """Forget `item` if nothing has been done about it yet, and say so."""
@@ -51,7 +53,9 @@ class Coalescer(Generic[T]):
             await asyncio.wait(self._under_way)
 
     def _start(self) -> None:
-        if len(self._under_way) == _MOST_UNDER_WAY or not any(map(self._is_free, self._waiting)):
+        """Begin with what waits, unless enough is under way, or what has begun will take it."""
+        full = len(self._prompt) == _PROMPT_AT_ONCE or len(self._under_way) == _MOST_UNDER_WAY
+        if full or not all(self._under_way.values()) or not any(map(self._is_free, self._waiting)):
             return
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(), context=self._context)
@@ -72,12 +76,12 @@ class Coalescer(Generic[T]):
         assert task is not None
         self._under_way[task] = {self._team_of(item) for item in batch}
         if batch:
+            self._start()
             await self._work(batch)
 
     def _lose_patience(self, task: asyncio.Task[None]) -> None:
         self._prompt.discard(task)
-        if not self._prompt:
-            self._start()
+        self._start()
 
     def _take(self) -> list[T]:
         batch: list[T] = []

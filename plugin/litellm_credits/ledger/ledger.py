@@ -128,9 +128,7 @@ class Ledger:
         except psycopg.Error:  # the database refused it: nothing is held
             self._in_flight.pop(call_id, None)
             raise
-        except (
-            BaseException
-        ):  # also cancelled: where it was sent the outcome is unknown, so make sure that nothing stays held
+        except BaseException:  # also cancelled: once it was sent the outcome is unknown, and nothing may stay held
             if self._holds.discard(hold):
                 self._in_flight.pop(call_id, None)
             else:
@@ -153,21 +151,19 @@ class Ledger:
 
     async def _undo(self, hold: _Hold) -> None:
         """End a hold that nobody waits for any more, once those that went with it have what they asked for."""
-        with suppress(Exception):
-            await hold.row
+        await asyncio.wait((hold.row,))
         self._write(void_of_unknown(hold.call_id, hold.request), unknown=hold.request)
 
     async def _hold_together(self, holds: list[_Hold]) -> None:
         """Try these holds in one transaction."""
         rows: list[list[Row]] = [[] for _ in holds]
         try:
-            rows = await self._together(
-                [
-                    (_SQL.hold_plain if hold.plain else _SQL.hold, self._hold_params(hold.call_id, hold.request))
-                    for hold in holds
-                ]
-            )
-        except (psycopg.Error, TypeError):  # of one of them: nothing is held, and each by itself finds out why
+            rows = await self._together([self._hold_step(hold) for hold in holds])
+        except (
+            psycopg.Error,
+            ValueError,
+            TypeError,
+        ):  # of one of them: nothing is held, and each by itself finds out why
             pass
         except Exception as problem:
             for hold in holds:
@@ -175,6 +171,13 @@ class Ledger:
             return
         for hold, said in zip(holds, rows, strict=True):
             hold.row.set_result(said[0] if said else None)
+
+    def _hold_step(self, hold: _Hold) -> Step:
+        return _SQL.hold_plain if hold.plain else _SQL.hold, self._hold_params(hold.call_id, hold.request)
+
+    def _settle_step(self, ending: Ending) -> Step:
+        held_plain = self._in_flight.get(ending.call_id)
+        return _SQL.settle_plain if held_plain else _SQL.settle, settle_params(ending)
 
     async def _together(self, steps: list[Step]) -> list[list[Row]]:
         """Do these, all or nothing, with the balances that they change locked before, in an order."""
@@ -242,15 +245,7 @@ class Ledger:
         """End calls that were held here in one transaction; what cannot be ended so, each by itself."""
         rows: list[list[Row]] = [[] for _ in writes]
         try:
-            rows = await self._together(
-                [
-                    (
-                        _SQL.settle_plain if self._in_flight.get(write.ending.call_id) else _SQL.settle,
-                        settle_params(write.ending),
-                    )
-                    for write in writes
-                ]
-            )
+            rows = await self._together([self._settle_step(write.ending) for write in writes])
         except LedgerUnavailable:
             for write in writes:
                 self._repeat_later(write)
