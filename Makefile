@@ -17,7 +17,7 @@ run: $(VENV)/runtime
 	@$(BIN)/litellm-credits run
 
 test: $(VENV)/development
-	@for tool in pgbouncer curl; do command -v $$tool >/dev/null || sh scripts/packages.sh $$tool; done
+	@for tool in pgbouncer curl redis-server; do command -v $$tool >/dev/null || sh scripts/packages.sh $$tool; done
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/development

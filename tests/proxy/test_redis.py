@@ -47,14 +47,14 @@ def two(
 ) -> Iterator[list[Gateway]]:
     """Started at once, each by a thread that outlives it, as docs/keys-and-teams.md says."""
     folder = tmp_path_factory.mktemp("shared")
-    shared = {"redis_host": "127.0.0.1", "redis_port": redis_port}
+    shared = {"coordination_redis": {"host": "127.0.0.1", "port": redis_port}}
     with ThreadPoolExecutor(2) as threads, ExitStack() as running:
         yield list(
             threads.map(
                 running.enter_context,
                 (
                     running_gateway(
-                        folder / name, session_database_url, provider_url, workers=1, router_settings=shared
+                        folder / name, session_database_url, provider_url, workers=1, general_settings=shared
                     )
                     for name in ("one", "other")
                 ),
