@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,18 @@ OPENED = {
     "/partner/hang-mid": "hang-mid",
 }
 """Pass-through routes that the operator has opened, and the behaviour behind each."""
+
+
+def wait_for_port(child: Child, port: int, *, what: str) -> None:
+    """Return once a process listens on this machine's `port`; fail where it has ended."""
+
+    def listens() -> bool:
+        assert child.exit_code is None, child.last_words()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return False
+
+    wait_until(listens, what=what)
 
 
 @contextmanager

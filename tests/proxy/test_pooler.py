@@ -5,10 +5,9 @@ One of them may also talk to PostgreSQL itself, to hear of changes; the other he
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from litellm_credits.stack.child import Child, HeldPort
 
-from .conftest import running_gateway
+from .conftest import running_gateway, wait_for_port
 from .gateway import PROMPT, Gateway, Team, wait_until
 
 CHANGES_WITHIN_SECONDS = 2.0
@@ -60,14 +59,8 @@ def pooled_url(session_database_url: str, tmp_path_factory: pytest.TempPathFacto
         command[1:1] = ["-u", Path(str(database["host"])).owner()]
     child = Child(command, env={"PATH": os.environ["PATH"]}, cwd=folder, log=folder / "pgbouncer.log")
 
-    def listens() -> bool:
-        assert child.exit_code is None, child.last_words()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", number), timeout=1):
-            return True
-        return False
-
     try:
-        wait_until(listens, what="pgbouncer")
+        wait_for_port(child, number, what="pgbouncer")
         yield f"postgresql://postgres@127.0.0.1:{number}/{database['dbname']}"
     finally:
         child.stop(5)

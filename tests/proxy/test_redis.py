@@ -2,17 +2,16 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
 from litellm_credits.stack.child import Child, HeldPort
 
-from .conftest import running_gateway
-from .gateway import PROMPT, Gateway, Team, wait_until
+from .conftest import running_gateway, wait_for_port
+from .gateway import PROMPT, Gateway, Team
 
 LIMIT = 4
 
@@ -28,14 +27,8 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     command = [program, "--bind", "127.0.0.1", "--port", str(number), "--save", "", "--appendonly", "no"]
     child = Child(command, env={"PATH": os.environ["PATH"]}, cwd=folder, log=folder / "redis.log")
 
-    def listens() -> bool:
-        assert child.exit_code is None, child.last_words()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", number), timeout=1):
-            return True
-        return False
-
     try:
-        wait_until(listens, what="Redis")
+        wait_for_port(child, number, what="Redis")
         yield number
     finally:
         child.stop(5)
