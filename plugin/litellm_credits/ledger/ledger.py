@@ -159,12 +159,8 @@ class Ledger:
         rows: list[list[Row]] = [[] for _ in holds]
         try:
             rows = await self._together([self._hold_step(hold) for hold in holds])
-        except (
-            psycopg.Error,
-            ValueError,
-            TypeError,
-        ):  # of one of them: nothing is held, and each by itself finds out why
-            pass
+        except (psycopg.Error, ValueError, TypeError):
+            pass  # of one of them: nothing is held, and each by itself finds out why
         except Exception as problem:
             for hold in holds:
                 hold.row.set_exception(problem)
