@@ -10,6 +10,7 @@ from psycopg import errors
 from tests.ledger_rig import eventually
 
 from litellm_credits.db.database import Database
+from litellm_credits.db.pipeline import for_each
 from litellm_credits.db.queries import Query
 from litellm_credits.errors import LedgerUnavailable
 
@@ -54,6 +55,13 @@ async def test_each_step_sees_what_those_before_it_did_and_answers_with_its_own_
         assert found[0] == {"n": 4, "twice": 8}
         assert none == []
     assert len(await db.all(NOTES, {"least": 0})) == 6
+
+
+async def test_a_statement_for_several_at_once_takes_a_row_of_each(db: Database) -> None:
+    several = Query("several", b"INSERT INTO notes SELECT a * b FROM (VALUES [[(%(a)s::int, %(b)s::int)]]) AS given (a, b)")
+    for count in (1, 3, 1):
+        await db.together([for_each(several, [{"a": number, "b": 10} for number in range(count)])])
+    assert [row["n"] for row in await db.all(NOTES, {"least": 0})] == [0, 0, 0, 10, 20]
 
 
 async def test_a_step_that_fails_undoes_all_and_leaves_the_connection_good(db: Database) -> None:

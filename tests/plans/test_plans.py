@@ -4,7 +4,7 @@ Each statement is planned twice: for these parameters, and as the generic plan t
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from bench.fill import Filler, Size
 
+from litellm_credits.db.pipeline import for_each
 from litellm_credits.db.queries import Query, load
 from litellm_credits.jobs.jobs import CallFilter, JobFilter
 from litellm_credits.ledger.statements import hold_params, settle_params
@@ -51,12 +52,14 @@ REQUEST = {
 }
 CLAIM = REQUEST | {"claim_id": uuid4(), "lease_seconds": 120.0, "kept_seconds": 86400.0}
 
-HOT: dict[str, tuple[Query, dict[str, Any]]] = {
+HOT: dict[str, tuple[Query, Mapping[str, Any]]] = {
     # every call
     "lock_accounts": (ledger.lock_accounts, {"team_ids": [TEAM, "filled-8"]}),
-    "hold_plain": (ledger.hold_plain, HOLD),
+    "hold_plain": for_each(ledger.hold_plain, [HOLD]),
+    "hold_plain_of_many": for_each(ledger.hold_plain, [HOLD] * 16),
     "hold": (ledger.hold, HOLD),
-    "settle_plain": (ledger.settle_plain, SETTLE),
+    "settle_plain": for_each(ledger.settle_plain, [SETTLE]),
+    "settle_plain_of_many": for_each(ledger.settle_plain, [SETTLE] * 16),
     "settle": (ledger.settle, SETTLE),
     "principal": (tenancy.principal, {"key_hash": key_hash("key-1")}),
     # the sweepers

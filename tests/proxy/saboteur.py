@@ -4,11 +4,13 @@ The proxy loads it twice, before our hooks (`before`) and after them (`after`): 
 a stream in each plugin in turn, so `before` sees a stream first and `after` last.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import psycopg
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -20,6 +22,18 @@ def act(point: str, data: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if text.startswith(f"fail:{point} "):
         raise HTTPException(400, "the other plugin says no")
+
+
+async def settled(user_api_key_dict: Any) -> None:
+    """Return once the ledger has the team's call: a settle is under way while the hooks behind ours run."""
+    async with await psycopg.AsyncConnection.connect(os.environ["CREDITS_DATABASE_URL"], autocommit=True) as connection:
+        while True:
+            cursor = await connection.execute(
+                "SELECT FROM credits.llm_calls WHERE team_id = %s AND status = 'held'", (user_api_key_dict.team_id,)
+            )
+            if await cursor.fetchone() is None:
+                return
+            await asyncio.sleep(0.01)
 
 
 class Before(CustomLogger):
@@ -47,6 +61,8 @@ class After(CustomLogger):
         act("after-hold", data)
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> None:
+        if "after-settle" in str(data.get("messages")):
+            await settled(user_api_key_dict)
         act("after-settle", data)
 
     async def async_post_call_streaming_iterator_hook(

@@ -16,6 +16,13 @@ from litellm_credits.db.queries import Query
 Step = tuple[Query, Mapping[str, object]]
 """A statement and its parameters, all of them of the types that its text says, or that PostgreSQL infers from it."""
 
+
+def for_each(query: Query, given: Sequence[Mapping[str, object]]) -> Step:
+    """One statement for all of these at once (`Query.times`)."""
+    params = {f"{name}_{number}": value for number, one in enumerate(given) for name, value in one.items()}
+    return query.times(len(given)), params
+
+
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 
 

@@ -1,7 +1,8 @@
 """Named queries: every statement this program can run stands in db/sql/*.sql.
 
 A file holds blocks of `-- name: NAME`, comment lines that say what the statement promises, and the statement. Parameters are
-psycopg's `%(name)s`; there is no other templating.
+psycopg's `%(name)s`. A statement for several things at once has a row in `[[ ]]`, which stands for one of each
+(`Query.times`); there is no other templating.
 """
 
 import re
@@ -13,6 +14,7 @@ _NAME = re.compile(rb"^-- name: (\w+)$", re.MULTILINE)
 _COMMENTS = re.compile(rb"^[ ]*--.*$", re.MULTILINE)
 _INDENTATION = re.compile(rb"\n\s*")
 _PARAMETER = re.compile(rb"%\((\w+)\)s")
+_EACH = re.compile(rb"\[\[(.*)\]\]", re.DOTALL)
 
 
 class Query(bytes):
@@ -20,11 +22,13 @@ class Query(bytes):
 
     name: str
     reads: bool
+    _times: dict[int, "Query"]
 
     def __new__(cls, name: str, statement: bytes) -> "Query":
         query = super().__new__(cls, statement)
         query.name = name
         query.reads = statement.startswith(b"SELECT")
+        query._times = {}
         return query
 
     @cached_property
@@ -37,6 +41,14 @@ class Query(bytes):
         """The statement as the server knows it: `$1` for the first of `names`, and so on."""
         numbers = {name.encode(): b"$%d" % number for number, name in enumerate(self.names, 1)}
         return _PARAMETER.sub(lambda found: numbers[found[1]], self).replace(b"%%", b"%")
+
+    def times(self, count: int) -> "Query":
+        """The statement for `count` things at once. The parameter `name` of the first is called `name_0`, and so on."""
+        if count not in self._times:
+            (row,) = _EACH.findall(self)
+            rows = b", ".join(_PARAMETER.sub(rb"%%(\1_%d)s" % number, row) for number in range(count))
+            self._times[count] = Query(f"{self.name}_{count}", _EACH.sub(lambda _: rows, self))
+        return self._times[count]
 
 
 def parse(text: bytes) -> dict[str, Query]:

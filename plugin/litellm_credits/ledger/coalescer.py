@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 
-_MOST_TOGETHER = 8
+_MOST_TOGETHER = 16
 _PROMPT_AT_ONCE = 2
 """So that PostgreSQL has something to do while the worker sends, and the other way round."""
 

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.errors import ForeignKeyViolation
 
 from litellm_credits.db.database import Database, Row, connection_lost
-from litellm_credits.db.pipeline import Step
+from litellm_credits.db.pipeline import Step, for_each
 from litellm_credits.db.queries import load
 from litellm_credits.errors import LedgerUnavailable, NotFound
 from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
@@ -55,24 +55,32 @@ _LONGEST_RETRY_SECONDS = 5.0
 _UNSTORABLE = (psycopg.DataError, ValueError, TypeError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Hold:
-    """A hold to be tried together with others. `row`: what its statement says; None: nothing, so it must be tried by itself."""
+    """A hold to be tried together with others. `row`: what its statement says; None: one of them failed, so try it by itself."""
 
     call_id: UUID
     request: HoldRequest
     plain: bool
-    """Whether it is tried the short way, which says nothing of a hold that it does not serve."""
+    """Whether it is tried the short way. Where that does not serve it, it is tried again the long way."""
     row: asyncio.Future[Row | None]
 
+    @property
+    def team_id(self) -> str:
+        return self.request.team_id
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Write:
     """An ending to be written. `unknown` is the hold it undoes, when nobody knows whether that hold was committed."""
 
     ending: Ending
     done: asyncio.Future[Receipt | None]
     unknown: HoldRequest | None = None
+
+    @property
+    def team_id(self) -> str:
+        return self.ending.team_id
 
 
 class Ledger:
@@ -87,8 +95,7 @@ class Ledger:
         """The calls held here, and whether they were held the short way."""
         self._on_terms: set[str] = set()
         """Teams that the short way of holding served last in vain: what they hold depends on grants, jobs or keys."""
-        self._holds = Coalescer(self._hold_together, team_of=lambda hold: hold.request.team_id)
-        self._settles = Coalescer(self._settle_together, team_of=lambda write: write.ending.team_id)
+        self._transitions = Coalescer[_Hold | _Write](self._do_together, team_of=lambda transition: transition.team_id)
         self._writing: set[asyncio.Task[None]] = set()
         self._overdue: deque[_Write] = deque()
         self._repeating = asyncio.Lock()
@@ -116,26 +123,26 @@ class Ledger:
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
         call_id = uuid4()
-        short_way = request.team_id not in self._on_terms
-        self._in_flight[call_id] = short_way
-        hold = _Hold(call_id, request, short_way, asyncio.get_running_loop().create_future())
-        self._holds.add(hold)
+        plain = request.team_id not in self._on_terms
+        self._in_flight[call_id] = plain
+        hold = _Hold(call_id, request, plain, asyncio.get_running_loop().create_future())
+        self._transitions.add(hold)
         try:
             row = await asyncio.shield(hold.row)
             if row is None:
-                self._in_flight[call_id] = short_way = False
+                self._in_flight[call_id] = hold.plain = False
                 row = await self._db.one(_SQL.hold, self._hold_params(call_id, request))
         except psycopg.Error:  # the database refused it: nothing is held
             self._in_flight.pop(call_id, None)
             raise
         except BaseException:  # also cancelled: once it was sent the outcome is unknown, and nothing may stay held
-            if self._holds.discard(hold):
+            if self._transitions.discard(hold):
                 self._in_flight.pop(call_id, None)
             else:
                 self.in_background(self._undo(hold))
             raise
         assert row is not None
-        if short_way:
+        if hold.plain:
             return Held(call_id, request.credits, row["available"])
         if row["on_terms"]:
             if len(self._on_terms) >= _MOST_REMEMBERED:
@@ -154,32 +161,53 @@ class Ledger:
         await asyncio.wait((hold.row,))
         self._write(void_of_unknown(hold.call_id, hold.request), unknown=hold.request)
 
-    async def _hold_together(self, holds: list[_Hold]) -> None:
-        """Try these holds in one transaction."""
-        rows: list[list[Row]] = [[] for _ in holds]
+    async def _do_together(self, transitions: list[_Hold | _Write]) -> None:
+        """Hold for calls and end calls, in one transaction; what cannot be done so, each by itself."""
+        holds = [transition for transition in transitions if isinstance(transition, _Hold)]
+        writes = [transition for transition in transitions if isinstance(transition, _Write)]
         try:
-            rows = await self._together([self._hold_step(hold) for hold in holds])
-        except (psycopg.Error, ValueError, TypeError):
-            pass  # of one of them: nothing is held, and each by itself finds out why
-        except Exception as problem:
+            rows = await self._together(holds, writes)
+        except LedgerUnavailable as problem:
             for hold in holds:
                 hold.row.set_exception(problem)
+            for write in writes:
+                self._repeat_later(write)
             return
-        for hold, said in zip(holds, rows, strict=True):
-            hold.row.set_result(said[0] if said else None)
+        except Exception as problem:  # of one of them: nothing was done, and each by itself finds out why
+            log.warning("%d holds and settles are tried one by one: %s", len(transitions), type(problem).__name__)
+            for hold in holds:
+                hold.row.set_result(None)
+            for write in writes:
+                self.in_background(self._write_once(write))
+            return
+        for hold in holds:
+            if hold.call_id in rows:
+                hold.row.set_result(rows[hold.call_id])
+            else:
+                self._in_flight[hold.call_id] = hold.plain = False
+                self._transitions.add(hold)
+        for write in writes:
+            call_id = write.ending.call_id
+            if call_id in rows:
+                self._ended(write, rows.pop(call_id))  # once, should a call be ended twice at a time
+            elif self._in_flight.get(call_id):
+                self._in_flight[call_id] = False
+                self._transitions.add(write)
+            else:
+                self._ended_before(write)
 
-    def _hold_step(self, hold: _Hold) -> Step:
-        return _SQL.hold_plain if hold.plain else _SQL.hold, self._hold_params(hold.call_id, hold.request)
-
-    def _settle_step(self, ending: Ending) -> Step:
-        held_plain = self._in_flight.get(ending.call_id)
-        return _SQL.settle_plain if held_plain else _SQL.settle, settle_params(ending)
-
-    async def _together(self, steps: list[Step]) -> list[list[Row]]:
-        """Do these, all or nothing, with the balances that they change locked before, in an order."""
-        lock = (_SQL.lock_accounts, {"team_ids": list({params["team_id"] for _, params in steps})})
-        _, *rows = await self._db.together([lock, *steps])
-        return rows
+    async def _together(self, holds: list[_Hold], writes: list[_Write]) -> dict[UUID, Row]:
+        """Do these, all or nothing, with the balances that they change locked before, in an order: what is said of each call."""
+        teams = {hold.team_id for hold in holds} | {write.team_id for write in writes}
+        steps: list[Step] = [(_SQL.lock_accounts, {"team_ids": list(teams)})]
+        held = [(hold.plain, self._hold_params(hold.call_id, hold.request)) for hold in holds]
+        ended = [(self._in_flight.get(write.ending.call_id), settle_params(write.ending)) for write in writes]
+        for short_way, other, given in ((_SQL.hold_plain, _SQL.hold, held), (_SQL.settle_plain, _SQL.settle, ended)):
+            if together := [params for plain, params in given if plain]:
+                steps.append(for_each(short_way, together))
+            steps += [(other, params) for plain, params in given if not plain]
+        _, *said = await self._db.together(steps)
+        return {row["call_id"]: row for rows in said for row in rows}
 
     async def rehearse(self, request: HoldRequest) -> Held | Short:
         """What `hold` would answer now. Nothing stays reserved.
@@ -232,27 +260,10 @@ class Ledger:
     def _write(self, ending: Ending, *, unknown: HoldRequest | None = None) -> asyncio.Future[Receipt | None]:
         write = _Write(ending, asyncio.get_running_loop().create_future(), unknown)
         if unknown is None and ending.call_id in self._in_flight:
-            self._settles.add(write)
+            self._transitions.add(write)
         else:
             self.in_background(self._write_once(write))
         return write.done
-
-    async def _settle_together(self, writes: list[_Write]) -> None:
-        """End calls that were held here in one transaction; what cannot be ended so, each by itself."""
-        rows: list[list[Row]] = [[] for _ in writes]
-        try:
-            rows = await self._together([self._settle_step(write.ending) for write in writes])
-        except LedgerUnavailable:
-            for write in writes:
-                self._repeat_later(write)
-            return
-        except Exception:
-            log.exception("%d calls could not be settled together; each is settled by itself", len(writes))
-        for write, said in zip(writes, rows, strict=True):
-            if said:
-                self._ended(write, said[0])
-            else:
-                self.in_background(self._write_once(write))
 
     async def _write_once(self, write: _Write) -> None:
         try:
@@ -282,10 +293,13 @@ class Ledger:
             self._conclude(write, None)
             return
         if row is None:
-            log.info("call %s had ended before", call_id)
-            self._conclude(write, None)
+            self._ended_before(write)
         else:
             self._ended(write, row)
+
+    def _ended_before(self, write: _Write) -> None:
+        log.info("call %s had ended before", write.ending.call_id)
+        self._conclude(write, None)
 
     def _ended(self, write: _Write, row: Row) -> None:
         call_id = write.ending.call_id
@@ -398,10 +412,10 @@ class Ledger:
         """Write what is still to be written, as far as the database lets us within `settle_wait_seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settle_wait_seconds):
-                await self._settles.idle()
+                await self._transitions.idle()
                 while self._writing:
                     await asyncio.wait(self._writing)
-                    await self._settles.idle()
+                    await self._transitions.idle()
         if not await self._repeat_all():
             log.error("%d settles could not be written; their holds are left to their leases", len(self._overdue))
 

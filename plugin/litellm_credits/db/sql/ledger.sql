@@ -1,5 +1,5 @@
--- The money. What comes together is one transaction and one round trip, of lock_accounts and a statement for each call; what is
--- rarer is a statement by itself, or a transaction of several.
+-- The money. What comes together is one transaction and one round trip: lock_accounts, a statement for all calls of the short way,
+-- one for each other call. What is rarer is a statement by itself, or a transaction of several.
 -- Lock order everywhere: team_credits first, then jobs, virtual_keys, credit_grants, grant_draws, llm_calls. Every change of a
 -- balance starts with the lock on its team_credits row, so the statements of one team run one after the other and cannot deadlock.
 --   available = credits_allocated - credits_used - credits_held + overdraft_limit, never negative (P1);
@@ -15,36 +15,43 @@
 SELECT FROM credits.team_credits WHERE team_id = ANY (%(team_ids)s::varchar[]) ORDER BY team_id FOR UPDATE;
 
 -- name: hold_plain
--- Reserve credits of the plain balance for a call and open its row (P1, P2): the short way, after lock_accounts, for teams without
--- earmarked grants, keys without a limit, jobs without money. No row: nothing was reserved, and `hold` must decide.
-WITH balance AS (
+-- Reserve credits of the plain balance for calls and open their rows (P1, P2): the short way, after lock_accounts, for teams without
+-- earmarked grants, keys without a limit, jobs without money. A row for each call that was held for. Those of one team are held for
+-- all or none: where they do not all fit, and for any other reason, nothing was reserved, and `hold` must decide of each.
+WITH given (call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, requested_model, model_group_used, model_alias,
+            pricing_input, pricing_output, credits, stream, worker_id, lease_seconds) AS (
+  VALUES [[(%(call_id)s::uuid, %(job_id)s::uuid, %(team_id)s::varchar, %(key_id)s::uuid, %(litellm_call_id)s::varchar,
+            %(endpoint)s::varchar, %(purpose)s::varchar, %(requested_model)s::varchar, %(model_group_used)s::varchar,
+            %(model_alias)s::varchar, %(pricing_input)s::numeric, %(pricing_output)s::numeric, %(credits)s::numeric(24,10),
+            %(stream)s::boolean, %(worker_id)s::uuid, %(lease_seconds)s::float8)]]
+), plain AS (
+  SELECT given.* FROM given LEFT JOIN credits.virtual_keys k USING (key_id) LEFT JOIN credits.jobs j USING (job_id)
+   WHERE k.credit_limit IS NULL
+     AND (given.job_id IS NULL OR (j.team_id = given.team_id AND j.status IN ('pending', 'in_progress')
+            AND coalesce(j.expires_at > now(), true) AND j.credit_cap IS NULL AND NOT j.calls_included))
+), balance AS (
   UPDATE credits.team_credits a
-     SET credits_held = a.credits_held + %(credits)s::numeric(24,10), calls_held = a.calls_held + 1
-    FROM credits.teams t JOIN credits.organizations o USING (organization_id)
-   WHERE a.team_id = %(team_id)s AND t.team_id = a.team_id AND t.status = 'active' AND o.status = 'active'
+     SET credits_held = a.credits_held + wanted.credits, calls_held = a.calls_held + wanted.calls
+    FROM (SELECT team_id, sum(credits) AS credits, count(*)::int AS calls FROM plain GROUP BY team_id) wanted
+    JOIN credits.teams t USING (team_id) JOIN credits.organizations o USING (organization_id)
+   WHERE a.team_id = wanted.team_id AND t.status = 'active' AND o.status = 'active'
      AND a.credits_earmarked = 0
-     AND a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit >= %(credits)s::numeric(24,10)
-     AND coalesce(a.calls_held < (t.plan ->> 'max_calls_in_flight')::int, true)
-     AND coalesce(a.credits_held + %(credits)s::numeric(24,10) <= (t.plan ->> 'max_held_share')::numeric * a.credits_remaining, true)
-     AND NOT EXISTS (SELECT FROM credits.virtual_keys k WHERE k.key_id = %(key_id)s AND k.credit_limit IS NOT NULL)
-     AND (%(job_id)s::uuid IS NULL OR EXISTS (
-       SELECT FROM credits.jobs j
-        WHERE j.job_id = %(job_id)s AND j.team_id = a.team_id AND j.status IN ('pending', 'in_progress')
-          AND coalesce(j.expires_at > now(), true) AND j.credit_cap IS NULL AND NOT j.calls_included))
+     AND a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit >= wanted.credits
+     AND coalesce(a.calls_held + wanted.calls <= (t.plan ->> 'max_calls_in_flight')::int, true)
+     AND coalesce(a.credits_held + wanted.credits <= (t.plan ->> 'max_held_share')::numeric * a.credits_remaining, true)
   RETURNING a.team_id, a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
 ), call AS (
   INSERT INTO credits.llm_calls (
     call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, status, requested_model, model_group_used,
     model_alias, pricing_input, pricing_output, credits_held, stream, worker_id, lease_until)
-  SELECT %(call_id)s::uuid, %(job_id)s, team_id, %(key_id)s, %(litellm_call_id)s, %(endpoint)s, %(purpose)s, 'held',
-         %(requested_model)s, %(model_group_used)s, %(model_alias)s, %(pricing_input)s::numeric, %(pricing_output)s::numeric,
-         %(credits)s::numeric(24,10), %(stream)s::boolean, %(worker_id)s::uuid, now() + make_interval(secs => %(lease_seconds)s)
-    FROM balance
+  SELECT call_id, job_id, team_id, key_id, litellm_call_id, endpoint, purpose, 'held', requested_model, model_group_used,
+         model_alias, pricing_input, pricing_output, credits, stream, worker_id, now() + make_interval(secs => lease_seconds)
+    FROM plain JOIN balance USING (team_id)
 ), started AS (
   UPDATE credits.jobs SET status = 'in_progress', started_at = now()
-    FROM balance WHERE job_id = %(job_id)s AND status::text = 'pending'
+   WHERE job_id = ANY (ARRAY(SELECT job_id FROM plain JOIN balance USING (team_id))) AND status::text = 'pending'
 )
-SELECT available FROM balance;
+SELECT call_id, available FROM plain JOIN balance USING (team_id);
 
 -- name: hold
 -- Reserve credits for a call, all or nothing, and open its row (P1, P2). They come from what its job holds, where that has a cap;
@@ -148,7 +155,7 @@ WITH account AS (
   UPDATE credits.virtual_keys k SET credits_held = k.credits_held + d.credits
     FROM balance JOIN decision d USING (team_id) WHERE d.on_key AND k.key_id = %(key_id)s
 )
-SELECT balance.team_id IS NOT NULL AS held, d.team_id IS NOT NULL AS team_active, d.refusal, d.credits, d.available,
+SELECT %(call_id)s::uuid AS call_id, balance.team_id IS NOT NULL AS held, d.team_id IS NOT NULL AS team_active, d.refusal, d.credits, d.available,
        d.key_available, d.key_held, d.calls_held, d.credits_earmarked > 0 OR d.on_job OR d.on_key OR job.calls_included AS on_terms, job.team_id AS job_team, job.status AS job_status,
        CASE WHEN d.on_job THEN (SELECT coalesce(sum(c.credits_held), 0) FROM credits.llm_calls c
                                  WHERE d.refusal = 'short' AND c.job_id = %(job_id)s AND c.status::text = 'held')
@@ -169,38 +176,58 @@ SELECT %(call_id)s, (SELECT job_id FROM credits.jobs WHERE job_id = %(job_id)s F
 ON CONFLICT (call_id) DO NOTHING;
 
 -- name: settle_plain
--- End the hold of a call once, the short way, after lock_accounts: charge no more than was held of the plain balance, release the
--- rest, write the ledger entry (P3, P4). No row: nothing was changed, and `settle` must decide.
-WITH call AS (
-  UPDATE credits.llm_calls
-     SET status = %(status)s, basis = %(basis)s, policy = %(policy)s, flags = flags || %(flags)s::text[],
-         model_alias = %(model_alias)s, resolved_model = %(resolved_model)s,
-         prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s, total_tokens = %(total_tokens)s,
-         cached_tokens = %(cached_tokens)s, cache_write_tokens = %(cache_write_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
-         audio_input_tokens = %(audio_input_tokens)s, audio_output_tokens = %(audio_output_tokens)s, units = %(units)s,
-         pricing_input = %(pricing_input)s, pricing_output = %(pricing_output)s, pricing_rates = %(pricing_rates)s,
-         cost_usd = %(cost_usd)s, provider_cost_usd = %(provider_cost_usd)s, credits_charged = %(credits)s::numeric(24,10),
-         latency_ms = %(latency_ms)s, time_to_first_token_ms = %(time_to_first_token_ms)s,
-         request_data = %(request_data)s, response_data = %(response_data)s, error = %(error)s, settled_at = now()
-   WHERE call_id = %(call_id)s AND team_id = %(team_id)s AND status::text = 'held' AND credits_held >= %(credits)s::numeric(24,10)
-     AND NOT earmarked AND NOT drawn_on_job AND NOT counted_on_key
-  RETURNING call_id, team_id, job_id, credits_held, credits_charged, credits_uncollected, flags
+-- End the holds of calls once, the short way, after lock_accounts: charge no more than was held of the plain balance, release the
+-- rest, write the ledger entries (P3, P4). A row for each call that was ended; for the others nothing was changed, and `settle`
+-- must decide.
+WITH given (call_id, team_id, credits, reason, status, basis, policy, flags, model_alias, resolved_model,
+            prompt_tokens, completion_tokens, total_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
+            audio_input_tokens, audio_output_tokens, units, pricing_input, pricing_output, pricing_rates, cost_usd,
+            provider_cost_usd, latency_ms, time_to_first_token_ms, request_data, response_data, error) AS (
+  VALUES [[(%(call_id)s::uuid, %(team_id)s::varchar, %(credits)s::numeric(24,10), %(reason)s::varchar,
+            %(status)s::credits.call_status, %(basis)s::credits.call_basis, %(policy)s::varchar, %(flags)s::text[],
+            %(model_alias)s::varchar, %(resolved_model)s::varchar, %(prompt_tokens)s::int, %(completion_tokens)s::int,
+            %(total_tokens)s::int, %(cached_tokens)s::int, %(cache_write_tokens)s::int, %(reasoning_tokens)s::int,
+            %(audio_input_tokens)s::int, %(audio_output_tokens)s::int, %(units)s::jsonb, %(pricing_input)s::numeric,
+            %(pricing_output)s::numeric, %(pricing_rates)s::jsonb, %(cost_usd)s::numeric, %(provider_cost_usd)s::numeric,
+            %(latency_ms)s::int, %(time_to_first_token_ms)s::int, %(request_data)s::jsonb, %(response_data)s::jsonb,
+            %(error)s::jsonb)]]
+), call AS (
+  UPDATE credits.llm_calls c
+     SET status = given.status, basis = given.basis, policy = given.policy, flags = c.flags || given.flags,
+         model_alias = given.model_alias, resolved_model = given.resolved_model, prompt_tokens = given.prompt_tokens,
+         completion_tokens = given.completion_tokens, total_tokens = given.total_tokens, cached_tokens = given.cached_tokens,
+         cache_write_tokens = given.cache_write_tokens, reasoning_tokens = given.reasoning_tokens,
+         audio_input_tokens = given.audio_input_tokens, audio_output_tokens = given.audio_output_tokens, units = given.units,
+         pricing_input = given.pricing_input, pricing_output = given.pricing_output, pricing_rates = given.pricing_rates,
+         cost_usd = given.cost_usd, provider_cost_usd = given.provider_cost_usd, credits_charged = given.credits,
+         latency_ms = given.latency_ms, time_to_first_token_ms = given.time_to_first_token_ms,
+         request_data = given.request_data, response_data = given.response_data, error = given.error, settled_at = now()
+    FROM given
+   WHERE c.call_id = given.call_id AND c.team_id = given.team_id AND c.status::text = 'held' AND c.credits_held >= given.credits
+     AND NOT c.earmarked AND NOT c.drawn_on_job AND NOT c.counted_on_key
+  RETURNING c.call_id, c.team_id, c.job_id, c.credits_held, c.credits_charged, c.credits_uncollected, c.flags, given.reason
 ), balance AS (
   UPDATE credits.team_credits a
-     SET credits_used = a.credits_used + call.credits_charged, credits_remaining = a.credits_remaining - call.credits_charged,
-         credits_held = a.credits_held - call.credits_held, calls_held = a.calls_held - 1, updated_at = now()
-    FROM call WHERE a.team_id = call.team_id
+     SET credits_used = a.credits_used + ended.charged, credits_remaining = a.credits_remaining - ended.charged,
+         credits_held = a.credits_held - ended.held, calls_held = a.calls_held - ended.calls, updated_at = now()
+    FROM (SELECT team_id, sum(credits_charged) AS charged, sum(credits_held) AS held, count(*)::int AS calls
+            FROM call GROUP BY team_id) ended
+   WHERE a.team_id = ended.team_id
   RETURNING a.account_id, a.team_id, a.organization_id, a.credits_remaining,
             a.credits_allocated - a.credits_used - a.credits_held + a.overdraft_limit AS available
+), charged AS (
+  SELECT call.*, balance.account_id, balance.organization_id, balance.available, balance.credits_remaining - call.credits_charged
+           + sum(call.credits_charged) OVER (PARTITION BY team_id ORDER BY call_id
+                                             ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS credits_remaining
+    FROM call JOIN balance USING (team_id)
 ), entry AS (
   INSERT INTO credits.credit_transactions (
     account_id, team_id, organization_id, job_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
-  SELECT balance.account_id, balance.team_id, balance.organization_id, call.job_id, call.call_id, 'charge', -call.credits_charged,
-         balance.credits_remaining + call.credits_charged, balance.credits_remaining, %(reason)s
-    FROM call, balance WHERE call.credits_charged <> 0
+  SELECT account_id, team_id, organization_id, job_id, call_id, 'charge', -credits_charged,
+         credits_remaining + credits_charged, credits_remaining, reason
+    FROM charged WHERE credits_charged <> 0 ORDER BY team_id, call_id
 )
-SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credits_remaining, balance.available
-  FROM call, balance;
+SELECT call_id, credits_charged, credits_uncollected, flags, credits_remaining, available FROM charged;
 
 -- name: settle
 -- End a hold once: charge, release the rest, write the ledger entry (P3, P4). Status settled or voided; or expired, for a hold that
@@ -279,7 +306,7 @@ WITH account AS (
          settled_at = now()
     FROM change
    WHERE c.call_id = change.call_id
-  RETURNING c.job_id, c.credits_charged, c.credits_uncollected, c.flags
+  RETURNING c.call_id, c.job_id, c.credits_charged, c.credits_uncollected, c.flags
 ), balance AS (
   UPDATE credits.team_credits a
      SET credits_allocated = account.credits_allocated,
@@ -320,7 +347,7 @@ WITH account AS (
          -change.charge, balance.credits_remaining + change.charge, balance.credits_remaining, %(reason)s
     FROM change, call, balance WHERE change.charge <> 0
 )
-SELECT call.credits_charged, call.credits_uncollected, call.flags, balance.credits_remaining, balance.available
+SELECT call.call_id, call.credits_charged, call.credits_uncollected, call.flags, balance.credits_remaining, balance.available
   FROM call, balance;
 
 -- name: renew
