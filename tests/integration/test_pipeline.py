@@ -58,7 +58,9 @@ async def test_each_step_sees_what_those_before_it_did_and_answers_with_its_own_
 
 
 async def test_a_statement_for_several_at_once_takes_a_row_of_each(db: Database) -> None:
-    several = Query("several", b"INSERT INTO notes SELECT a * b FROM (VALUES [[(%(a)s::int, %(b)s::int)]]) AS given (a, b)")
+    several = Query(
+        "several", b"INSERT INTO notes SELECT a * b FROM (VALUES [[(%(a)s::int, %(b)s::int)]]) AS given (a, b)"
+    )
     for count in (1, 3, 1):
         await db.together([for_each(several, [{"a": number, "b": 10} for number in range(count)])])
     assert [row["n"] for row in await db.all(NOTES, {"least": 0})] == [0, 0, 0, 10, 20]
