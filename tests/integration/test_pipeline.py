@@ -76,6 +76,17 @@ async def test_a_step_that_fails_undoes_all_and_leaves_the_connection_good(db: D
     assert await pid(db) == before
 
 
+async def test_a_commit_that_fails_says_why_and_undoes_all(db: Database) -> None:
+    await db.all(Query("strict", b"ALTER TABLE notes ADD UNIQUE (n) DEFERRABLE INITIALLY DEFERRED"))
+    before = await pid(db)
+    for _ in range(2):
+        with pytest.raises(errors.UniqueViolation):
+            await db.together([(NOTE, {"n": 1}), (NOTE, {"n": 1})])
+    assert await db.all(NOTES, {"least": 0}) == []
+    await db.together([(NOTE, {"n": 1}), (NOTES, {"least": 0})])
+    assert await pid(db) == before
+
+
 async def test_bad_values_are_refused_before_anything_is_sent(db: Database) -> None:
     with pytest.raises((psycopg.Error, ValueError)):
         await db.together([(NOTE, {"n": 1}), (ECHO, {"text": "NUL \x00"})])

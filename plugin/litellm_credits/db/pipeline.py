@@ -37,7 +37,8 @@ class Pipelines:
         """The rows of each step, once all of them are committed. The connection must be idle, in autocommit mode.
 
         Raises:
-            psycopg.Error: of the first step that failed; nothing was done. OperationalError: the outcome is unknown.
+            psycopg.Error: of the first step that failed, or of the commit; nothing was done. OperationalError: the outcome
+                is unknown.
         """
         prepared = self._prepared.setdefault(connection, set())
         try:
@@ -73,7 +74,9 @@ class Pipelines:
             await connection.close()
             raise
         rows: list[list[dict[str, Any]]] = []
-        for query_prepared, result in zip(preparing, results, strict=True):
+        for query_prepared, result in zip(
+            (*preparing, None), results, strict=False
+        ):  # a last one: why it was not committed
             if result.status in _FAILED:
                 raise errors.error_from_result(result)
             if query_prepared is not None:
