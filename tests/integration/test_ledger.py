@@ -483,6 +483,20 @@ async def test_of_calls_that_do_not_all_fit_as_many_are_held_for_as_do(rig: Rig,
     assert rig.money(rich) == (10, 0, Decimal("1.3"))
 
 
+async def test_a_hold_that_is_cancelled_before_it_goes_the_long_way_holds_nothing(rig: Rig, ledger: Ledger) -> None:
+    team = rig.team(credits=1)
+    async with locked(rig.url, team):
+        gone, stays = (asyncio.create_task(ledger.hold(hold_request(team, "0.6"))) for _ in range(2))
+        await eventually(rig.waiting_for_locks)  # both by the short way, which serves neither
+        gone.cancel()
+        await asyncio.wait((gone,))
+    await stays
+    await ledger.drain()
+    assert isinstance(await ledger.hold(hold_request(team, "0.4")), Held)
+    held_by_stays = Decimal("0.6") if isinstance(stays.result(), Held) else 0
+    assert rig.money(team) == (1, 0, held_by_stays + Decimal("0.4"))
+
+
 async def test_a_call_that_needs_the_long_way_does_not_send_its_team_there(rig: Rig, ledger: Ledger) -> None:
     team, other = rig.team(), rig.team("beta")
     strange = rig.job(other)

@@ -74,9 +74,8 @@ class Pipelines:
             await connection.close()
             raise
         rows: list[list[dict[str, Any]]] = []
-        for query_prepared, result in zip(
-            (*preparing, None), results, strict=False
-        ):  # a last one: why it was not committed
+        may_come = (*preparing, None)  # a last one says why nothing was committed
+        for query_prepared, result in zip(may_come, results, strict=False):
             if result.status in _FAILED:
                 raise errors.error_from_result(result)
             if query_prepared is not None:
