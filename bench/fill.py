@@ -47,6 +47,6 @@ class Filler:
 
     def _run(self, names: tuple[str, ...], params: dict[str, int]) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
-            for name in ("quietly", *names, "plainly", "analyze"):
+            for name in ("quietly", "call_ids", *names, "plainly", "analyze"):
                 query: Query = _SQL[name]
                 connection.execute(bytes(query), params if b"%(" in query else None)

@@ -5,6 +5,11 @@
 -- Without triggers and foreign keys, whose checks would take most of the time; the rows fit each other by construction.
 SET session_replication_role = replica;
 
+-- name: call_ids
+-- Ordered by time, as the ledger's are.
+CREATE FUNCTION pg_temp.call_id(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
+$$ SELECT (lpad(to_hex(n), 12, '0') || '7' || substr(md5('call-' || n), 14, 3) || '8' || substr(md5('call-' || n), 18))::uuid $$;
+
 -- name: organizations
 -- Of ten teams each.
 INSERT INTO credits.organizations (organization_id, name)
@@ -97,7 +102,7 @@ INSERT INTO credits.llm_calls (
   call_id, job_id, team_id, endpoint, status, basis, requested_model, model_group_used, model_alias, pricing_input,
   pricing_output, prompt_tokens, completion_tokens, total_tokens, cost_usd, credits_held, credits_charged, stream, latency_ms,
   request_data, response_data, worker_id, created_at, settled_at, lease_until)
-SELECT md5('call-' || n)::uuid, CASE WHEN n %% 10 = 0 THEN md5('job-' || 1 + n / 10 %% %(jobs)s::int)::uuid END,
+SELECT pg_temp.call_id(n), CASE WHEN n %% 10 = 0 THEN md5('job-' || 1 + n / 10 %% %(jobs)s::int)::uuid END,
        'filled-' || 1 + n %% %(teams)s::int, '/v1/chat/completions', 'settled', 'provider_usage', 'gpt', 'gpt', 'gpt', 0.0005,
        0.0015, 15, 8, 23, 0.0000195, 0.0006, 0.000195, false, 800,
        '{"model": "gpt", "messages": [{"role": "user", "content": "a b c"}]}',
@@ -108,7 +113,7 @@ SELECT md5('call-' || n)::uuid, CASE WHEN n %% 10 = 0 THEN md5('job-' || 1 + n /
 -- name: entries
 INSERT INTO credits.credit_transactions (
   account_id, team_id, organization_id, call_id, transaction_type, credits_amount, credits_before, credits_after, reason)
-SELECT a.account_id, a.team_id, a.organization_id, md5('call-' || n)::uuid, 'charge', -0.000195, 1, 0.999805,
+SELECT a.account_id, a.team_id, a.organization_id, pg_temp.call_id(n), 'charge', -0.000195, 1, 0.999805,
        'call gpt: provider_usage 0.000195'
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
   JOIN credits.team_credits a ON a.team_id = 'filled-' || 1 + n %% %(teams)s::int;
@@ -116,7 +121,7 @@ SELECT a.account_id, a.team_id, a.organization_id, md5('call-' || n)::uuid, 'cha
 -- name: draws
 -- What one call in ten was charged to an ended grant.
 INSERT INTO credits.grant_draws (holder_id, grant_id, credits_held, credits_charged)
-SELECT md5('call-' || n)::uuid, md5('grant-' || 1 + n %% (2 * %(teams)s))::uuid, 0, 0.000195
+SELECT pg_temp.call_id(n), md5('grant-' || 1 + n %% (2 * %(teams)s))::uuid, 0, 0.000195
   FROM generate_series(%(first)s::bigint, %(last)s::bigint) n WHERE n %% 10 = 0;
 
 -- name: plainly

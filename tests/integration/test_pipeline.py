@@ -10,7 +10,7 @@ from psycopg import errors
 from tests.ledger_rig import eventually
 
 from litellm_credits.db.database import Database
-from litellm_credits.db.pipeline import for_each
+from litellm_credits.db.pipeline import for_each, step
 from litellm_credits.db.queries import Query
 from litellm_credits.errors import LedgerUnavailable
 
@@ -50,7 +50,7 @@ async def pid(db: Database) -> int:
 
 async def test_each_step_sees_what_those_before_it_did_and_answers_with_its_own_rows(db: Database) -> None:
     for _ in range(3):
-        steps = [(NOTE, {"n": 3}), (NOTE, {"n": 4}), (NOTES, {"least": 4}), (NOTES, {"least": 5})]
+        steps = [step(NOTE, {"n": 3}), step(NOTE, {"n": 4}), step(NOTES, {"least": 4}), step(NOTES, {"least": 5})]
         *_, found, none = await db.together(steps)
         assert found[0] == {"n": 4, "twice": 8}
         assert none == []
@@ -70,9 +70,12 @@ async def test_a_step_that_fails_undoes_all_and_leaves_the_connection_good(db: D
     before = await pid(db)
     for _ in range(2):
         with pytest.raises(errors.DivisionByZero):
-            await db.together([(NOTE, {"n": 1}), (DIVIDE, {"by": 0}), (NOTE, {"n": 2})])
+            await db.together([step(NOTE, {"n": 1}), step(DIVIDE, {"by": 0}), step(NOTE, {"n": 2})])
     assert await db.all(NOTES, {"least": 0}) == []
-    assert await db.together([(NOTES, {"least": 0}), (ECHO, {"text": "on"})]) == [[], [{"text": "on", "whole": "100%"}]]
+    assert await db.together([step(NOTES, {"least": 0}), step(ECHO, {"text": "on"})]) == [
+        [],
+        [{"text": "on", "whole": "100%"}],
+    ]
     assert await pid(db) == before
 
 
@@ -81,29 +84,29 @@ async def test_a_commit_that_fails_says_why_and_undoes_all(db: Database) -> None
     before = await pid(db)
     for _ in range(2):
         with pytest.raises(errors.UniqueViolation):
-            await db.together([(NOTE, {"n": 1}), (NOTE, {"n": 1})])
+            await db.together([step(NOTE, {"n": 1}), step(NOTE, {"n": 1})])
     assert await db.all(NOTES, {"least": 0}) == []
-    await db.together([(NOTE, {"n": 1}), (NOTES, {"least": 0})])
+    await db.together([step(NOTE, {"n": 1}), step(NOTES, {"least": 0})])
     assert await pid(db) == before
 
 
 async def test_bad_values_are_refused_before_anything_is_sent(db: Database) -> None:
     with pytest.raises((psycopg.Error, ValueError)):
-        await db.together([(NOTE, {"n": 1}), (ECHO, {"text": "NUL \x00"})])
+        await db.together([step(NOTE, {"n": 1}), step(ECHO, {"text": "NUL \x00"})])
     assert await db.all(NOTES, {"least": 0}) == []
 
 
 async def test_what_does_not_fit_into_the_socket_goes_and_comes_all_the_same(db: Database) -> None:
     texts = [letter * 4_000_000 for letter in "abc"]
     async with asyncio.timeout(30):
-        found = await db.together([(ECHO, {"text": text}) for text in texts])
+        found = await db.together([step(ECHO, {"text": text}) for text in texts])
     assert [rows[0]["text"] for rows in found] == texts
 
 
 async def test_prepared_statements_that_are_gone_are_prepared_again(db: Database) -> None:
-    await db.together([(NOTE, {"n": 1})])
+    await db.together([step(NOTE, {"n": 1})])
     await db.all(Query("forget", b"DEALLOCATE ALL"))
-    await db.together([(NOTE, {"n": 2}), (NOTE, {"n": 3})])
+    await db.together([step(NOTE, {"n": 2}), step(NOTE, {"n": 3})])
     assert [row["n"] for row in await db.all(NOTES, {"least": 0})] == [1, 2, 3]
 
 
@@ -112,12 +115,12 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown_and_the_next_
 ) -> None:
     with psycopg.connect(database_url) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE notes")
-        waiting = asyncio.create_task(db.together([(NOTE, {"n": 1}), (NOTE, {"n": 2})]))
+        waiting = asyncio.create_task(db.together([step(NOTE, {"n": 1}), step(NOTE, {"n": 2})]))
         await eventually(lambda: _waiting(database_url) == 1)
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
         with pytest.raises(LedgerUnavailable):
             await waiting
-    assert await db.together([(NOTES, {"least": 0})]) == [[]]
+    assert await db.together([step(NOTES, {"least": 0})]) == [[]]
 
 
 async def test_a_step_that_waits_too_long_is_called_off(db: Database, database_url: str) -> None:
@@ -125,21 +128,21 @@ async def test_a_step_that_waits_too_long_is_called_off(db: Database, database_u
         with psycopg.connect(database_url) as other:
             other.execute("LOCK TABLE notes")
             with pytest.raises(LedgerUnavailable):
-                await hasty.together([(NOTE, {"n": 1})])
+                await hasty.together([step(NOTE, {"n": 1})])
             await eventually(lambda: _waiting(database_url) == 0)
-        assert await hasty.together([(NOTES, {"least": 0})]) == [[]]
+        assert await hasty.together([step(NOTES, {"least": 0})]) == [[]]
 
 
 async def test_who_is_cancelled_leaves_nothing_behind(db: Database, database_url: str) -> None:
     with psycopg.connect(database_url) as other:
         other.execute("LOCK TABLE notes")
-        waiting = asyncio.create_task(db.together([(NOTE, {"n": 1}), (LOCK, {})]))
+        waiting = asyncio.create_task(db.together([step(NOTE, {"n": 1}), step(LOCK, {})]))
         await eventually(lambda: _waiting(database_url) == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await eventually(lambda: _waiting(database_url) == 0)
-    assert await db.together([(NOTES, {"least": 0})]) == [[]]
+    assert await db.together([step(NOTES, {"least": 0})]) == [[]]
 
 
 def _waiting(url: str) -> int:

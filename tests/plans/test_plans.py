@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from bench.fill import Filler, Size
 
-from litellm_credits.db.pipeline import for_each
+from litellm_credits.db.pipeline import Step, for_each
 from litellm_credits.db.queries import Query, load
 from litellm_credits.jobs.jobs import CallFilter, JobFilter
 from litellm_credits.ledger.statements import hold_params, settle_params
@@ -52,14 +52,21 @@ REQUEST = {
 }
 CLAIM = REQUEST | {"claim_id": uuid4(), "lease_seconds": 120.0, "kept_seconds": 86400.0}
 
+
+def named(step: Step) -> tuple[Query, Mapping[str, Any]]:
+    """The step with the names of its parameters."""
+    query, values = step
+    return query, dict(zip(query.names, values, strict=True))
+
+
 HOT: dict[str, tuple[Query, Mapping[str, Any]]] = {
     # every call
     "lock_accounts": (ledger.lock_accounts, {"team_ids": [TEAM, "filled-8"]}),
-    "hold_plain": for_each(ledger.hold_plain, [HOLD]),
-    "hold_plain_of_many": for_each(ledger.hold_plain, [HOLD] * 16),
+    "hold_plain": named(for_each(ledger.hold_plain, [HOLD])),
+    "hold_plain_of_many": named(for_each(ledger.hold_plain, [HOLD] * 16)),
     "hold": (ledger.hold, HOLD),
-    "settle_plain": for_each(ledger.settle_plain, [SETTLE]),
-    "settle_plain_of_many": for_each(ledger.settle_plain, [SETTLE] * 16),
+    "settle_plain": named(for_each(ledger.settle_plain, [SETTLE])),
+    "settle_plain_of_many": named(for_each(ledger.settle_plain, [SETTLE] * 16)),
     "settle": (ledger.settle, SETTLE),
     "principal": (tenancy.principal, {"key_hash": key_hash("key-1")}),
     # the sweepers

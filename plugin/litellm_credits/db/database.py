@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from litellm_credits.db.pipeline import Pipelines, Step
+from litellm_credits.db.pipeline import PipelineConnection, Step
 from litellm_credits.db.queries import Query
 from litellm_credits.errors import LedgerUnavailable
 
@@ -83,9 +83,10 @@ class Database:
     def __init__(self, conninfo: str, *, pool_size: int, timeout_seconds: float, prepare: bool) -> None:
         self.conninfo = conninfo
         self._timeout_seconds = timeout_seconds
-        self._pipelines = Pipelines(prepare=prepare)
-        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+        self._prepare = prepare
+        self._pool: AsyncConnectionPool[PipelineConnection] = AsyncConnectionPool(
             conninfo,
+            connection_class=PipelineConnection,
             min_size=1,
             max_size=pool_size,
             timeout=timeout_seconds,
@@ -151,7 +152,7 @@ class Database:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with self._connection() as connection, asyncio.timeout(self._timeout_seconds):
-                    return await self._pipelines.run(connection, steps)
+                    return await connection.run(steps, prepare=self._prepare)
             except _UNDONE:
                 if attempt == _ATTEMPTS:
                     raise
@@ -171,7 +172,7 @@ class Database:
             yield Transaction(connection)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+    async def _connection(self) -> AsyncIterator[PipelineConnection]:
         try:
             connection = await self._pool.getconn()
             try:

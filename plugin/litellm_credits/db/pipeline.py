@@ -5,7 +5,6 @@ What every call waits for twice goes this way: psycopg's own pipelines cost as m
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, abc, errors, generators, pq
@@ -13,52 +12,56 @@ from psycopg.adapt import PyFormat, Transformer
 
 from litellm_credits.db.queries import Query
 
-Step = tuple[Query, Mapping[str, object]]
-"""A statement and its parameters, all of them of the types that its text says, or that PostgreSQL infers from it."""
+Step = tuple[Query, Sequence[object]]
+"""A statement and its parameters in the order of its `names`, each of the type that its text says, or that PostgreSQL infers
+from it."""
+
+
+def step(query: Query, params: Mapping[str, object]) -> Step:
+    """One statement by itself."""
+    return query, [params[name] for name in query.names]
 
 
 def for_each(query: Query, given: Sequence[Mapping[str, object]]) -> Step:
-    """One statement for all of these at once (`Query.times`)."""
-    params = {f"{name}_{number}": value for number, one in enumerate(given) for name, value in one.items()}
-    return query.times(len(given)), params
+    """One statement for all of these at once (`Query.times`). It has no parameters but those it has of each."""
+    return query.times(len(given)), [params[name] for params in given for name in query.names]
 
 
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 
 
-class Pipelines:
-    """Runs steps on connections of a pool. `prepare`: each connection prepares a statement when it first sees it."""
+class PipelineConnection(AsyncConnection[dict[str, Any]]):
+    """A connection that runs steps, and keeps what each run would have to find out again."""
 
-    def __init__(self, *, prepare: bool) -> None:
-        self._prepare = prepare
-        self._prepared: WeakKeyDictionary[AsyncConnection[Any], set[Query]] = WeakKeyDictionary()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.transformer = Transformer(self)
+        self.known_queries: set[Query] = set()
 
-    async def run(self, connection: AsyncConnection[Any], steps: Sequence[Step]) -> list[list[dict[str, Any]]]:
+    async def run(self, steps: Sequence[Step], *, prepare: bool) -> list[list[dict[str, Any]]]:
         """The rows of each step, once all of them are committed. The connection must be idle, in autocommit mode.
+
+        `prepare`: a statement is prepared when it is first seen.
 
         Raises:
             psycopg.Error: of the first step that failed, or of the commit; nothing was done. OperationalError: the outcome
                 is unknown.
         """
-        prepared = self._prepared.setdefault(connection, set())
         try:
-            return await self._run(connection, steps, prepared)
+            return await self._run(steps, prepare)
         except errors.InvalidSqlStatementName:  # psycopg, or a pooler, has dropped what was prepared
-            prepared.clear()
-            return await self._run(connection, steps, prepared)
+            self.known_queries.clear()
+            return await self._run(steps, prepare)
 
-    async def _run(
-        self, connection: AsyncConnection[Any], steps: Sequence[Step], prepared: set[Query]
-    ) -> list[list[dict[str, Any]]]:
-        pg = connection.pgconn
-        values = Transformer(connection)
-        given = [_given(values, query, params) for query, params in steps]
+    async def _run(self, steps: Sequence[Step], prepare: bool) -> list[list[dict[str, Any]]]:
+        pg, prepared = self.pgconn, self.known_queries
+        given = [self.transformer.dump_sequence(values, [PyFormat.TEXT] * len(values)) for _, values in steps]
         preparing: list[Query | None] = []
         """Of each result to come: the statement that it says is prepared; None: it is a step's own."""
         pg.enter_pipeline_mode()
         try:
             for (query, _), texts in zip(steps, given, strict=True):
-                if not self._prepare:
+                if not prepare:
                     pg.send_query_params(query.positional, texts)
                 else:
                     name = query.name.encode()
@@ -68,10 +71,10 @@ class Pipelines:
                     pg.send_query_prepared(name, texts)
                 preparing.append(None)
             pg.pipeline_sync()
-            results = await connection.wait(_received(pg))
+            results = await self.wait(_received(pg))
             pg.exit_pipeline_mode()
         except BaseException:  # also cancelled: nobody knows what the connection would say next
-            await connection.close()
+            await self.close()
             raise
         rows: list[list[dict[str, Any]]] = []
         may_come = (*preparing, None)  # a last one says why nothing was committed
@@ -81,12 +84,8 @@ class Pipelines:
             if query_prepared is not None:
                 prepared.add(query_prepared)
             else:
-                rows.append(_rows(values, result))
+                rows.append(_rows(self.transformer, result))
         return rows
-
-
-def _given(values: abc.Transformer, query: Query, params: Mapping[str, object]) -> Sequence[abc.Buffer | None]:
-    return values.dump_sequence([params[name] for name in query.names], [PyFormat.TEXT] * len(query.names))
 
 
 def _received(pg: pq.abc.PGconn) -> abc.PQGen[list[pq.abc.PGresult]]:

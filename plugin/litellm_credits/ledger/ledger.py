@@ -19,10 +19,10 @@ import psycopg
 from psycopg.errors import ForeignKeyViolation
 
 from litellm_credits.db.database import Database, Row, connection_lost
-from litellm_credits.db.pipeline import Step, for_each
+from litellm_credits.db.pipeline import Step, for_each, step
 from litellm_credits.db.queries import load
 from litellm_credits.errors import LedgerUnavailable, NotFound
-from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short
+from litellm_credits.ledger.calls import Ending, Held, HoldRequest, Receipt, Short, new_call_id
 from litellm_credits.ledger.coalescer import Coalescer
 from litellm_credits.ledger.statements import (
     expire_params,
@@ -122,7 +122,7 @@ class Ledger:
         return await self._hold_once(request)
 
     async def _hold_once(self, request: HoldRequest) -> Held | Short:
-        call_id = uuid4()
+        call_id = new_call_id()
         plain = request.team_id not in self._on_terms
         self._in_flight[call_id] = plain
         hold = _Hold(call_id, request, plain, asyncio.get_running_loop().create_future())
@@ -199,13 +199,13 @@ class Ledger:
     async def _together(self, holds: list[_Hold], writes: list[_Write]) -> dict[UUID, Row]:
         """Do these, all or nothing, with the balances that they change locked before, in an order: what is said of each call."""
         teams = {hold.team_id for hold in holds} | {write.team_id for write in writes}
-        steps: list[Step] = [(_SQL.lock_accounts, {"team_ids": list(teams)})]
+        steps: list[Step] = [step(_SQL.lock_accounts, {"team_ids": list(teams)})]
         held = [(hold.plain, self._hold_params(hold.call_id, hold.request)) for hold in holds]
         ended = [(self._in_flight.get(write.ending.call_id), settle_params(write.ending)) for write in writes]
         for short_way, other, given in ((_SQL.hold_plain, _SQL.hold, held), (_SQL.settle_plain, _SQL.settle, ended)):
             if together := [params for plain, params in given if plain]:
                 steps.append(for_each(short_way, together))
-            steps += [(other, params) for plain, params in given if not plain]
+            steps += [step(other, params) for plain, params in given if not plain]
         _, *said = await self._db.together(steps)
         return {row["call_id"]: row for rows in said for row in rows}
 
@@ -215,7 +215,7 @@ class Ledger:
         Raises:
             CreditsError: as `hold`.
         """
-        call_id = uuid4()
+        call_id = new_call_id()
         row: Row | None = None
         async with self._db.transaction() as tx:
             row = await tx.one(_SQL.hold, self._hold_params(call_id, request))
