@@ -1,5 +1,10 @@
-"""Load on a proxy: by wrk, and by a small client where no load generator measures what is wanted, the time to the first chunk."""
+"""Load on a proxy: by wrk, and by small clients where no load generator measures what is wanted.
 
+That is the time to a stream's first chunk, and the waits of many calls in flight, none of which is left out: wrk does not count
+those that last beyond its end, nor do the connections wait that uvloop has not accepted yet, one in each of its turns.
+"""
+
+import asyncio
 import json
 import re
 import shutil
@@ -11,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import uvloop
 
 from bench.sides import Side
 
@@ -112,3 +118,44 @@ def first_chunk_ms(side: Side, *, calls: int) -> float:
                 for _ in chunks:
                     pass
     return statistics.median(taken)
+
+
+def waits_ms(side: Side, *, connections: int, calls: int) -> list[float]:
+    """How long each call took when every one of `connections`, all of them accepted before, makes `calls` after each other.
+
+    Raises CallsFailed when one did.
+    """
+    return uvloop.run(_waits_ms(httpx.URL(side.url), side.key, connections, calls))
+
+
+async def _waits_ms(url: httpx.URL, key: str, connections: int, calls: int) -> list[float]:
+    content = json.dumps(body()).encode()
+    head = f"host: {url.netloc.decode()}\r\nauthorization: Bearer {key}\r\n"
+    call = f"POST {_PATH} HTTP/1.1\r\n{head}content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+    knock = f"GET /health/liveliness HTTP/1.1\r\n{head}\r\n".encode()
+    opened = []
+    for _ in range(connections):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        await _answered(reader, writer, knock)
+        opened.append((reader, writer))
+    taken: list[float] = []
+
+    async def work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(calls):
+            started = time.perf_counter()
+            await _answered(reader, writer, call.encode() + content)
+            taken.append((time.perf_counter() - started) * 1000)
+
+    await asyncio.gather(*(work(*connection) for connection in opened))
+    for _, writer in opened:
+        writer.close()
+    return taken
+
+
+async def _answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    writer.write(request)
+    status, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower().splitlines()
+    if " 200 " not in status:
+        raise CallsFailed(f"a call was answered with {status}")
+    (length,) = (header.split(":")[1] for header in headers if header.startswith("content-length:"))
+    await reader.readexactly(int(length))

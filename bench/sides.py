@@ -105,6 +105,8 @@ def _provider(up: ExitStack, folder: Path) -> str:
         str(ROOT),
         "--port",
         str(port.number),
+        "--timeout-keep-alive",  # a connection that it closes when calls last longer fails the next one, on either side
+        "600",
         "--log-level",
         "error",
     ]
