@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.types.json import Jsonb
 from tests.ledger_rig import eventually
 
 from litellm_credits.db.database import Database
@@ -66,6 +68,32 @@ async def test_a_statement_for_several_at_once_takes_a_row_of_each(db: Database)
     assert [row["n"] for row in await db.all(NOTES, {"least": 0})] == [0, 0, 0, 10, 20]
 
 
+async def test_a_statement_for_several_takes_nothing_but_what_it_has_of_each() -> None:
+    with pytest.raises(ValueError, match="beside its row"):
+        for_each(Query("beside", b"SELECT %(c)s FROM (VALUES [[(%(a)s)]]) AS given (a)"), [{"a": 1, "c": 2}])
+
+
+async def test_what_one_run_was_given_says_nothing_of_the_next(db: Database) -> None:
+    kind = Query("kind", b"SELECT %(value)s::text AS value")
+    given = [
+        (7, "7"),
+        ("seven", "seven"),
+        (None, None),
+        ([], "{}"),
+        (["a"], "{a}"),
+        ([7], "{7}"),
+        (Decimal("0.10"), "0.10"),
+        (2**40, str(2**40)),
+        (True, "t"),
+        (Jsonb({"a": 1}), '{"a": 1}'),
+        (Jsonb("b", dumps=str.upper), "B"),
+        (Jsonb({"a": 2}), '{"a": 2}'),
+    ]
+    for order in (given, given[::-1]):
+        for value, text in order:
+            assert await db.together([step(kind, {"value": value})]) == [[{"value": text}]]
+
+
 async def test_a_step_that_fails_undoes_all_and_leaves_the_connection_good(db: Database) -> None:
     before = await pid(db)
     for _ in range(2):
@@ -94,6 +122,7 @@ async def test_bad_values_are_refused_before_anything_is_sent(db: Database) -> N
     with pytest.raises((psycopg.Error, ValueError)):
         await db.together([step(NOTE, {"n": 1}), step(ECHO, {"text": "NUL \x00"})])
     assert await db.all(NOTES, {"least": 0}) == []
+    assert await db.together([step(ECHO, {"text": "on"})]) == [[{"text": "on", "whole": "100%"}]]
 
 
 async def test_what_does_not_fit_into_the_socket_goes_and_comes_all_the_same(db: Database) -> None:

@@ -3,17 +3,19 @@
 import time
 from uuid import RFC_4122
 
+import pytest
+
 from litellm_credits.ledger.calls import new_call_id
 
 
-def test_an_id_tells_when_it_was_made_and_sorts_by_it() -> None:
-    before = time.time_ns() // 1_000_000
-    made = [new_call_id() for _ in range(1000)]
-    after = time.time_ns() // 1_000_000
-    times = [call_id.int >> 80 for call_id in made]
-    assert before <= times[0]
-    assert times[-1] <= after
-    assert times == sorted(times)
+def test_an_id_tells_when_it_was_made_and_sorts_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = [1, 2, 2**40, 1_795_691_188_006, 1_795_691_188_007, 2**48 - 1]
+    made = []
+    for moment in moments:
+        monkeypatch.setattr(time, "time_ns", lambda: moment * 1_000_000 + 999_999)  # noqa: B023
+        made.append(new_call_id())
+    assert [call_id.int >> 80 for call_id in made] == moments
+    assert made == sorted(made)
 
 
 def test_ids_of_the_same_moment_are_as_random_as_version_7_allows() -> None:

@@ -23,7 +23,7 @@ def step(query: Query, params: Mapping[str, object]) -> Step:
 
 
 def for_each(query: Query, given: Sequence[Mapping[str, object]]) -> Step:
-    """One statement for all of these at once (`Query.times`). It has no parameters but those it has of each."""
+    """One statement for all of these at once (`Query.times`)."""
     return query.times(len(given)), [params[name] for params in given for name in query.names]
 
 

@@ -43,9 +43,15 @@ class Query(bytes):
         return _PARAMETER.sub(lambda found: numbers[found[1]], self).replace(b"%%", b"%")
 
     def times(self, count: int) -> "Query":
-        """The statement for `count` things at once. The parameter `name` of the first is called `name_0`, and so on."""
+        """The statement for `count` things at once. The parameter `name` of the first is called `name_0`, and so on.
+
+        Raises:
+            ValueError: unless it has one row in `[[ ]]`, and no parameter beside it.
+        """
         if count not in self._times:
             (row,) = _EACH.findall(self)
+            if beside := _PARAMETER.findall(_EACH.sub(b"", self)):
+                raise ValueError(f"{self.name} has parameters beside its row: {beside}")
             rows = b", ".join(_PARAMETER.sub(rb"%%(\1_%d)s" % number, row) for number in range(count))
             self._times[count] = Query(f"{self.name}_{count}", _EACH.sub(lambda _: rows, self))
         return self._times[count]
